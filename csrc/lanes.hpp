@@ -1,0 +1,164 @@
+// Eight doubles at a time, whatever the width of the machine's vectors.
+//
+// Every variant adds the same numbers in the same order, so all give the same bits. The loops call their body with
+// Full for eight elements and with Part for the last few; load, store and keep take either.
+//
+// Everything here and in the files that include it has internal linkage: the same source is compiled for several
+// instruction sets, and the linker must never put one's function in another's place. For the same reason no
+// template of the standard library is used.
+#pragma once
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include "kernels.hpp"
+
+#define XHAT_INLINE __attribute__((always_inline))
+
+namespace xhat::XHAT_VARIANT {
+namespace {
+
+constexpr Index kLanes = 8;
+#if defined(__AVX512F__)
+constexpr Index kWidth = 8;
+#elif defined(__AVX__)
+constexpr Index kWidth = 4;
+#else
+constexpr Index kWidth = 2;
+#endif
+constexpr Index kParts = kLanes / kWidth;
+
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kWidth * sizeof(T))));
+};
+using Vector = VectorOf<double>::type;
+using Mask = VectorOf<long long>::type;
+
+struct Lanes {
+  Vector part[kParts];
+};
+
+struct Full {};
+struct Part {
+  Index count;
+};
+
+XHAT_INLINE inline Lanes splat(double value) {
+  Lanes result;
+  for (Index p = 0; p < kParts; ++p) result.part[p] = value - Vector{};
+  return result;
+}
+
+XHAT_INLINE inline Lanes operator+(Lanes a, const Lanes& b) {
+  for (Index p = 0; p < kParts; ++p) a.part[p] += b.part[p];
+  return a;
+}
+
+XHAT_INLINE inline Lanes operator-(Lanes a, const Lanes& b) {
+  for (Index p = 0; p < kParts; ++p) a.part[p] -= b.part[p];
+  return a;
+}
+
+XHAT_INLINE inline Lanes operator*(Lanes a, const Lanes& b) {
+  for (Index p = 0; p < kParts; ++p) a.part[p] *= b.part[p];
+  return a;
+}
+
+XHAT_INLINE inline Vector widened(const Vector& stored) { return stored; }
+
+XHAT_INLINE inline Vector widened(const VectorOf<float>::type& stored) {
+#if defined(__AVX512F__)
+  return _mm512_cvtps_pd(stored);    // GCC 12 makes four instructions of the line below
+#else
+  return __builtin_convertvector(stored, Vector);
+#endif
+}
+
+template <class T>
+XHAT_INLINE inline Lanes load(const T* from, Full = {}) {
+  Lanes result;
+  for (Index p = 0; p < kParts; ++p) {
+    typename VectorOf<T>::type stored;
+    __builtin_memcpy(&stored, from + p * kWidth, sizeof stored);
+    result.part[p] = widened(stored);
+  }
+  return result;
+}
+
+template <class T>
+XHAT_INLINE inline void store(T* to, const Lanes& value, Full = {}) {
+  for (Index p = 0; p < kParts; ++p) {
+    const auto stored = __builtin_convertvector(value.part[p], typename VectorOf<T>::type);
+    __builtin_memcpy(to + p * kWidth, &stored, sizeof stored);
+  }
+}
+
+template <class T>
+XHAT_INLINE inline Lanes load(const T* from, Part part) {
+  T padded[kLanes];
+  for (Index k = 0; k < kLanes; ++k) padded[k] = k < part.count ? from[k] : 0;
+  return load(padded);
+}
+
+template <class T>
+XHAT_INLINE inline void store(T* to, const Lanes& value, Part part) {
+  T padded[kLanes];
+  store(padded, value);
+  for (Index k = 0; k < kLanes; ++k)
+    if (k < part.count) to[k] = padded[k];
+}
+
+// The lanes past the end hold nothing: zero in a sum.
+XHAT_INLINE inline Lanes keep(const Lanes& value, Full) { return value; }
+
+XHAT_INLINE inline Lanes keep(Lanes value, Part part) {
+  double padded[kLanes];
+  store(padded, value);
+  for (Index k = 0; k < kLanes; ++k) padded[k] = k < part.count ? padded[k] : 0;
+  return load(padded);
+}
+
+XHAT_INLINE inline double sum(const Lanes& value) {
+  double lane[kLanes];
+  store(lane, value);
+  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+// body(j, lanes) for j = 0, 8, ... < size
+template <class Body>
+XHAT_INLINE inline void for_each(Index size, const Body& body) {
+  Index j = 0;
+  for (; j + kLanes <= size; j += kLanes) body(j, Full{});
+  if (j < size) body(j, Part{size - j});
+}
+
+template <int K>
+struct Terms {
+  Lanes term[K];
+};
+
+// total[k] += the k-th of the terms that body(j, lanes) returns, for j = 0, 8, ... < size
+template <int K, class Body>
+XHAT_INLINE inline void accumulate(Index size, const Body& body, Terms<K>& total) {
+  Terms<K> even = {}, odd = {};    // two chains: additions need not wait for each other
+  const auto add = [&](Terms<K>& chain, Index j, auto lanes) XHAT_INLINE {
+    const Terms<K> terms = body(j, lanes);
+    for (int k = 0; k < K; ++k) chain.term[k] = chain.term[k] + keep(terms.term[k], lanes);
+  };
+  Index j = 0;
+  for (; j + 2 * kLanes <= size; j += 2 * kLanes) {
+    add(even, j, Full{});
+    add(odd, j + kLanes, Full{});
+  }
+  if (j + kLanes <= size) {
+    add(even, j, Full{});
+    j += kLanes;
+  }
+  if (j < size) add(odd, j, Part{size - j});
+  for (int k = 0; k < K; ++k) total.term[k] = total.term[k] + (even.term[k] + odd.term[k]);
+}
+
+}  // namespace
+}  // namespace xhat::XHAT_VARIANT

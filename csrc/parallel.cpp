@@ -1,0 +1,148 @@
+#include "parallel.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+namespace xhat {
+namespace {
+
+constexpr Index kPiecesPerThread = 8;    // so that a thread that is held up leaves work to the others
+
+std::atomic<int> num_threads{1};
+thread_local bool inside = false;        // this thread is running a piece
+
+class Job {
+ public:
+  Job(Index count, Index step, detail::Piece piece, const void* body)
+      : count_(count), step_(step), piece_(piece), body_(body) {}
+
+  void work() noexcept {
+    try {
+      for (Index first; (first = next_.fetch_add(step_, std::memory_order_relaxed)) < count_;)
+        piece_(body_, first, std::min(first + step_, count_));
+    } catch (...) {
+      next_.store(count_, std::memory_order_relaxed);
+      if (!failed_.exchange(true)) error_ = std::current_exception();
+    }
+  }
+
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const Index count_, step_;
+  const detail::Piece piece_;
+  const void* const body_;
+  std::atomic<Index> next_{0};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;
+};
+
+class Pool {
+ public:
+  // Runs the job here and on up to `helpers` threads. False, and nothing done, if the pool is in use.
+  bool run(Job& job, int helpers) {
+    const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
+    if (!turn) return false;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      start(helpers);
+      job_ = &job;
+      seats_ = helpers;
+    }
+    if (helpers == 1)
+      wake_.notify_one();
+    else
+      wake_.notify_all();
+    inside = true;
+    job.work();
+    inside = false;
+    std::unique_lock<std::mutex> lock(mutex_);
+    job_ = nullptr;    // whoever wakes only now finds nothing to do
+    finished_.wait(lock, [this] { return busy_ == 0; });
+    return true;
+  }
+
+ private:
+  void start(int wanted) {
+    if (threads_ >= wanted) return;
+    sigset_t all, before;    // signals belong to the threads of the interpreter
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      for (; threads_ < wanted; ++threads_) std::thread(&Pool::serve, this).detach();
+    } catch (const std::exception&) {
+      // The system gives no more threads: those at hand do the work.
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void serve() {
+    inside = true;
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return job_ && seats_ > 0; });
+      Job& job = *job_;
+      --seats_;
+      ++busy_;
+      lock.unlock();
+      job.work();
+      lock.lock();
+      if (--busy_ == 0) finished_.notify_one();
+    }
+  }
+
+  std::mutex turn_;     // held by the thread whose job is being done
+  std::mutex mutex_;    // guards what follows
+  std::condition_variable wake_, finished_;
+  Job* job_ = nullptr;
+  int seats_ = 0;       // how many more threads may join the job
+  int busy_ = 0;        // how many are at work on it
+  int threads_ = 0;
+};
+
+// Never deleted: its threads wait on it until the process ends.
+std::atomic<Pool*> shared_pool{nullptr};
+
+Pool& pool() {
+  Pool* current = shared_pool.load(std::memory_order_acquire);
+  if (current) return *current;
+  Pool* fresh = new Pool;
+  if (shared_pool.compare_exchange_strong(current, fresh)) return *fresh;
+  delete fresh;
+  return *current;
+}
+
+// The parent's pool is of no use here: its threads do not exist and its locks may be held by one of them.
+void forget_pool() {
+  shared_pool.store(nullptr);
+  inside = false;
+}
+
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);
+
+}  // namespace
+
+void set_num_threads(int n) { num_threads.store(n); }
+
+int get_num_threads() { return num_threads.load(); }
+
+void detail::run(Index count, Index grain, Piece piece, const void* body) {
+  const Index threads = std::min<Index>(num_threads.load(std::memory_order_relaxed), (count + grain - 1) / grain);
+  if (threads > 1 && !inside) {
+    const Index pieces = threads * kPiecesPerThread;
+    Job job(count, std::max(grain, (count + pieces - 1) / pieces), piece, body);
+    if (pool().run(job, static_cast<int>(threads) - 1)) return job.rethrow();
+  }
+  piece(body, 0, count);
+}
+
+}  // namespace xhat

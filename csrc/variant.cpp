@@ -1,0 +1,19 @@
+// The two loops, compiled for one instruction set: XHAT_VARIANT is its name, set by the build.
+#include "channels.hpp"
+#include "rows.hpp"
+
+namespace xhat::XHAT_VARIANT {
+namespace {
+
+#define XHAT_TEXT_OF(name) #name
+#define XHAT_TEXT(name) XHAT_TEXT_OF(name)
+
+template <class T>
+constexpr Kernels<T> kKernels{rows_forward<T>,   rows_backward<T>,     channels_forward<T>,
+                              channels_apply<T>, channels_backward<T>, channels_apply_backward<T>};
+
+}  // namespace
+
+const Variant variant{XHAT_TEXT(XHAT_VARIANT), kKernels<float>, kKernels<double>};
+
+}  // namespace xhat::XHAT_VARIANT

@@ -1,0 +1,47 @@
+"""xhat: normalized neural-network layers with explicit forward and backward passes on NumPy arrays.
+
+Pairs on arrays, each a module with `forward` and `backward`: `xhat.batch_norm`, `xhat.layer_norm`,
+`xhat.affine`, `xhat.relu`, `xhat.dropout`. Layers for networks: `xhat.BatchNorm` and its like. Losses are functions.
+"""
+
+from xhat import training, verify
+from xhat.kernels import get_num_threads, set_num_threads
+from xhat.layers import affine, batch_norm, dropout, layer_norm, relu
+from xhat.layers.affine import Affine
+from xhat.layers.batch_norm import BatchNorm, RunningStatistics
+from xhat.layers.dropout import Dropout
+from xhat.layers.layer_norm import LayerNorm
+from xhat.layers.losses import softmax_cross_entropy, squared_error
+from xhat.layers.relu import ReLU
+from xhat.layers.standardize import Standardize
+from xhat.networks import Sequential, mlp
+from xhat.training import Trainer
+from xhat.training.checkpoints import load, save
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Affine",
+    "BatchNorm",
+    "Dropout",
+    "LayerNorm",
+    "ReLU",
+    "RunningStatistics",
+    "Sequential",
+    "Standardize",
+    "Trainer",
+    "affine",
+    "batch_norm",
+    "dropout",
+    "get_num_threads",
+    "layer_norm",
+    "load",
+    "mlp",
+    "relu",
+    "save",
+    "set_num_threads",
+    "softmax_cross_entropy",
+    "squared_error",
+    "training",
+    "verify",
+]

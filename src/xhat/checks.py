@@ -1,0 +1,182 @@
+"""How arguments are judged, before anything is allocated or written.
+
+Every message has one form, `who: expected …, got …. What to do.` A wrong type is a TypeError, a wrong
+shape or value a ValueError. What passes comes back in the one form that the layers compute with:
+C-contiguous, aligned, native byte order. An array that has this form already is passed on, not copied.
+"""
+
+import math
+import operator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[Any]
+Dtype: TypeAlias = np.dtype[Any]
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_TYPES = "float16, bfloat16, float32 or float64"
+
+
+def as_values(who: str, name: str, x: ArrayLike) -> Array:
+    """Return `x` as a plain array of a floating type, ready to compute with."""
+    if type(x) is np.ndarray and x.dtype.char in "fd" and x.flags.carray and x.dtype.isnative:
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{who}: expected {name} without a mask, got a masked array. "
+            f"Fill the gaps first, for example with {name}.filled(0)."
+        )
+    values = np.asarray(x)
+    if values.dtype.name not in _FLOATS:
+        raise TypeError(
+            f"{who}: expected {name} of type {_TYPES}, got {values.dtype}. "
+            f"Convert it with {name}.astype(numpy.float32)."
+        )
+    return np.require(values, values.dtype.newbyteorder("="), ["C", "A"])
+
+
+def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -> Array:
+    """Return the gradient `dy` that arrives from above, which must have the output's `shape`."""
+    values = as_values(who, "dy", dy)
+    if values.shape != shape:
+        raise ValueError(
+            f"{who}: expected dy of shape {shape}, got {values.shape}. "
+            "Pass on the gradient of the output, which has the output's shape."
+        )
+    return values if values.dtype == dtype else values.astype(dtype)
+
+
+def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...], advice: str) -> Array:
+    """Return a parameter of exactly `shape` with its own type; integers become float64."""
+    parameter = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray) or not (
+        parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS
+    ):
+        got = "a masked array" if isinstance(values, np.ma.MaskedArray) else str(parameter.dtype)
+        raise TypeError(f"{who}: expected {name} of type {_TYPES} or integer, got {got}. {advice}")
+    if parameter.shape != shape:
+        raise ValueError(f"{who}: expected {name} of shape {shape}, got {parameter.shape}. {advice}")
+    if parameter.dtype.kind in "iu":
+        return parameter.astype(np.float64)
+    return np.require(parameter, parameter.dtype.newbyteorder("="), ["C", "A"])
+
+
+def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], advice: str) -> Array:
+    """Return a saved or running statistic: float64 of exactly `shape`."""
+    if not isinstance(values, np.ndarray) or values.dtype != np.float64:
+        got = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise TypeError(f"{who}: expected {name} as a float64 array, got {got}. {advice}")
+    if values.shape != shape:
+        raise ValueError(f"{who}: expected {name} of shape {shape}, got {values.shape}. {advice}")
+    return np.require(values, np.float64, ["C", "A"])
+
+
+def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inputs: Array) -> Array:
+    """Return the array to write to: a new one, or the caller's `out` if it is fit to be written."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray) or out.dtype != dtype:
+        got = out.dtype if type(out) is np.ndarray else type(out).__name__
+        raise TypeError(f"{who}: expected out as an array of type {dtype}, got {got}. Make it with numpy.empty_like.")
+    if out.shape != shape:
+        raise ValueError(f"{who}: expected out of shape {shape}, got {out.shape}. Make it with numpy.empty_like.")
+    if not (out.flags.carray and out.dtype.isnative):
+        raise ValueError(
+            f"{who}: expected out writable, aligned and C-contiguous, got an array that is not. "
+            "Make it with numpy.empty_like."
+        )
+    if any(np.may_share_memory(out, values) for values in inputs):
+        raise ValueError(
+            f"{who}: expected out apart from the inputs, got memory that overlaps one. Give it memory of its own."
+        )
+    return out
+
+
+def as_axis(who: str, name: str, axis: object, ndim: int) -> int:
+    """Return `axis` counted from the front."""
+    try:
+        index = operator.index(axis)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"{who}: expected {name} as an integer, got {type(axis).__name__}. Count the axes of x from 0."
+        ) from None
+    if not -ndim <= index < ndim:
+        raise ValueError(
+            f"{who}: expected {name} from {-ndim} to {ndim - 1} for an x of {ndim} axes, got {index}. "
+            "Count the axes of x from 0."
+        )
+    return index % ndim
+
+
+def as_real(
+    who: str, name: str, value: object, low: float, high: float, advice: str, *, above: bool = False
+) -> float:
+    """Return a finite number in [low, high], or in (low, high] when it must be `above` low."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{who}: expected {name} as a number, got {type(value).__name__}. {advice}")
+    number = float(value)
+    if not (math.isfinite(number) and low <= number <= high and (number > low or not above)):
+        span = f"{name} > {low:g}" if above else f"{name} >= {low:g}"
+        bound = "finite" if math.isinf(high) else f"at most {high:g}"
+        raise ValueError(f"{who}: expected {span} and {bound}, got {value}. {advice}")
+    return number
+
+
+def as_eps(who: str, eps: object) -> float:
+    """Return `eps`: finite and not negative."""
+    if type(eps) is float and 0.0 <= eps < math.inf:
+        return eps
+    return as_real(
+        who, "eps", eps, 0.0, math.inf, "eps is added to a variance (unit of x squared); 1e-5 is usual."
+    )
+
+
+def as_count(who: str, name: str, value: object, low: int, advice: str) -> int:
+    """Return a whole number of at least `low`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{who}: expected {name} as an integer, got {type(value).__name__}. {advice}")
+    if value < low:
+        raise ValueError(f"{who}: expected {name} >= {low}, got {value}. {advice}")
+    return int(value)
+
+
+def as_generator(who: str, rng: object) -> np.random.Generator:
+    """Return a random generator from a seed, or the caller's own, which then advances."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"{who}: expected rng >= 0, got {rng}. Give a seed or a numpy.random.Generator.")
+        return np.random.default_rng(int(rng))
+    raise TypeError(
+        f"{who}: expected rng as an integer or a numpy.random.Generator, got {type(rng).__name__}. "
+        "Give a seed such as rng=0, or numpy.random.default_rng()."
+    )
+
+
+def as_choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of the words in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        words = " or ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{who}: expected {name} {words}, got {value!r}. Choose one of these.")
+    return value
+
+
+def as_parameter_dtype(who: str, dtype: DTypeLike) -> Dtype:
+    """Return the type that a layer keeps its parameters in."""
+    kind = np.dtype(dtype)
+    if kind.name not in _FLOATS:
+        raise TypeError(f"{who}: expected dtype {_TYPES}, got {kind}. float32 is usual.")
+    return kind
+
+
+def check_cache(who: str, cache: object, *kinds: type) -> None:
+    """Refuse anything but a cache that the matching forward makes."""
+    if type(cache) not in kinds:
+        names = " or ".join(f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}" for kind in kinds)
+        raise TypeError(
+            f"{who}: expected a cache of type {names}, got {type(cache).__name__}. "
+            "Pass on the cache that forward returned."
+        )

@@ -1,0 +1,110 @@
+"""What every command shares with the terminal: the two streams, tables, and refusals in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Class names and file names may contain [brackets] and :colons:, so nothing is read as markup.
+console = Console(markup=False, highlight=False, emoji=False)
+errors = Console(markup=False, highlight=False, emoji=False, stderr=True)
+
+
+class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
+    """A thing that the user can put right: one line on stderr and an exit code, never a traceback.
+
+    Parameters
+    ----------
+    message : str
+        `who: expected …, got …. What to do.`
+    code : int
+        The exit code: 1 for data and files, 2 for the command line.
+    """
+
+    def __init__(self, message: str, code: Literal[1, 2] = 1) -> None:
+        super().__init__(" ".join(message.split()))
+        self.code = code
+
+
+@contextmanager
+def refusing(code: Literal[1, 2] = 1) -> Iterator[None]:
+    """Turn the errors of a library call on the user's data, model or settings into a `Refusal`.
+
+    Only such calls stand inside; an error anywhere else is our own mistake and keeps its traceback.
+
+    Parameters
+    ----------
+    code : int
+        The exit code of the refusal.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Refusal(str(error)) from error
+    except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
+        raise Refusal(str(error), code) from error
+
+
+def say(line: str = "", *, style: str | None = None) -> None:
+    """Print a line, however long; it is never broken.
+
+    Parameters
+    ----------
+    line : str
+        The text.
+    style : str, optional
+        A colour of rich.
+    """
+    console.print(line, style=style, soft_wrap=True)
+
+
+def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table of strings that lines up with and without colour.
+
+    Parameters
+    ----------
+    title : str
+        Stands above it.
+    columns : sequence of str
+        The headings.
+    rows : iterable of sequences of str
+        One string per column.
+    left : int
+        So many columns, from the left, hold words and are aligned left; the others hold numbers.
+    """
+    say(title, style="bold")
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=any(columns))
+    for number, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr, in yellow.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+    """
+    errors.print(Text.assemble(("warning: ", "bold yellow"), message), soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Print one line on stderr, the part before the first colon in red.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+    """
+    who, colon, rest = message.partition(": ")
+    errors.print(Text.assemble((who + colon, "bold red"), rest), soft_wrap=True)

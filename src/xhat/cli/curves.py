@@ -1,0 +1,169 @@
+"""The pictures: learning curves, predicted against true values, and the single images of a data set."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xhat.cli.outcome import Outcome
+
+# Okabe and Ito's colours: apart for every kind of colour vision, and in grey.
+_COLOURS = ("#0072B2", "#D55E00")
+_INK, _FAINT = "#222222", "#d9d9d9"
+
+
+def draw_curves(title: str, outcomes: Sequence[Outcome]) -> bytes:
+    """Draw loss and score over the epochs, training dashed and validation solid, the best epoch marked.
+
+    Parameters
+    ----------
+    title : str
+        Stands above both panels.
+    outcomes : sequence of Outcome
+        One or two networks, each in its own colour.
+
+    Returns
+    -------
+    bytes
+        A PNG of 1600 × 680 pixels.
+    """
+    figure = Figure(figsize=(10, 4.25), dpi=160, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK, x=0.015, ha="left", parse_math=False)
+    loss, score = figure.subplots(1, 2)
+    score_name = outcomes[0].network.score_name
+    _style(loss, "Loss")
+    _style(score, score_name[:1].upper() + score_name[1:])
+    for outcome, colour in zip(outcomes, _COLOURS, strict=False):
+        _curve(loss, outcome, colour, "loss")
+        _curve(score, outcome, colour, "score")
+    if any(outcome.epochs for outcome in outcomes):
+        _loss_scale(loss, outcomes)
+        loss.legend(frameon=False, fontsize=9, loc="best", labelcolor=_INK)
+    if score_name == "accuracy":
+        low, high = score.get_ylim()
+        score.set_ylim(max(low, 0.0), min(high, 1.0) if high <= 1.0 else 1.0 + 0.02 * (1.0 - max(low, 0.0)))
+        score.yaxis.set_major_formatter(PercentFormatter(1.0))
+    return _png(figure)
+
+
+def _style(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel("epoch", color=_INK)
+    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_FAINT)
+    axes.tick_params(colors=_INK, length=0, labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(x=0.03)
+
+
+def _curve(axes: Axes, outcome: Outcome, colour: str, quantity: str) -> None:
+    numbers = [epoch.epoch for epoch in outcome.epochs]
+    marker = "o" if len(numbers) == 1 else None
+    train = [getattr(epoch, quantity) for epoch in outcome.epochs]
+    validation = [getattr(epoch, f"validation_{quantity}") for epoch in outcome.epochs]
+    axes.plot(
+        numbers, train, color=colour, linewidth=1.4, linestyle=(0, (4, 2)), alpha=0.75, marker=marker,
+        label=f"{outcome.label}, training",
+    )  # fmt: skip
+    if all(math.isnan(value) for value in validation):
+        return
+    axes.plot(
+        numbers, validation, color=colour, linewidth=2.2, marker=marker, label=f"{outcome.label}, validation"
+    )
+    best = outcome.best
+    if best is not None:
+        axes.plot(
+            [best.epoch], [getattr(best, f"validation_{quantity}")], color=colour, marker="o", markersize=9,
+            markeredgecolor="white", markeredgewidth=1.8, linestyle="none", zorder=5,
+            label=f"{outcome.label}, best epoch ({best.epoch})",
+        )  # fmt: skip
+
+
+def _loss_scale(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    values = [
+        value
+        for outcome in outcomes
+        for epoch in outcome.epochs
+        for value in (epoch.loss, epoch.validation_loss)
+    ]
+    finite = [value for value in values if math.isfinite(value) and value > 0]
+    if finite and max(finite) > 20 * min(finite):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def draw_agreement(true: NDArray[np.float64], predicted: NDArray[np.float64], target: str) -> bytes:
+    """Draw predicted against true values of a regression, with the line where they agree.
+
+    Parameters
+    ----------
+    true, predicted : (N,) float64
+        In the unit of the target.
+    target : str
+        Its name.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+    """
+    figure = Figure(figsize=(5, 4.5), dpi=160, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    _style(axes, "Test data: predicted against true")
+    axes.set_xlabel(f"true {target}", color=_INK, parse_math=False)
+    axes.set_ylabel(f"predicted {target}", color=_INK, parse_math=False)
+    ends = [float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))]
+    axes.plot(ends, ends, color=_INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.scatter(true, predicted, s=14, color=_COLOURS[0], alpha=0.5, linewidths=0)
+    return _png(figure)
+
+
+def draw_image(row: NDArray[np.float32], shape: tuple[int, ...], brightest: float) -> bytes:
+    """Draw one row of an image data set.
+
+    Parameters
+    ----------
+    row : (D,) float32
+        Its pixels, 0 for dark.
+    shape : tuple of int
+        (height, width) for grey, (3, height, width) for colour.
+    brightest : float
+        The value of a pixel that is fully on.
+
+    Returns
+    -------
+    bytes
+        A PNG of one pixel per pixel.
+    """
+    pixels = np.clip(row.reshape(shape) / brightest, 0.0, 1.0)
+    buffer = io.BytesIO()
+    if pixels.ndim == 3:
+        imsave(buffer, pixels.transpose(1, 2, 0), format="png")
+    else:
+        imsave(buffer, pixels, format="png", cmap="gray", vmin=0.0, vmax=1.0)
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    return buffer.getvalue()

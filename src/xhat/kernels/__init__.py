@@ -1,0 +1,389 @@
+"""The speed: two compiled loops, each in two directions, behind one door.
+
+`rows` normalizes each row of a matrix (layer, group, instance and RMS norm are views of it), `channels` each
+channel of an array (outer, channels, inner) (batch norm). With `centred = (x - mean) - mean_low` and
+`x_hat = centred * rstd`:
+
+    forward    y = x_hat * gamma + beta
+    backward   dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = dy * gamma
+               dgamma = sum(dy * x_hat),   dbeta = sum(dy)
+
+The kernels know arrays and no layers. They take C-contiguous float32 or float64 in native byte order and
+write into `out`, which may not share memory with an input. They compute in float64 and round once; the bits
+of the results depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or
+channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
+
+Not covered yet: float64 data beyond about 1e150, whose squares overflow.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+try:
+    from xhat import _native as native  # pyright: ignore[reportMissingModuleSource]  (it is C++)
+
+    reason = ""
+except ImportError as error:
+    native = cast("Any", None)
+    reason = str(error)
+
+__all__ = [
+    "VARIANTS",
+    "Statistics",
+    "channels_apply",
+    "channels_apply_backward",
+    "channels_backward",
+    "channels_forward",
+    "get_num_threads",
+    "reason",
+    "rows_backward",
+    "rows_forward",
+    "serves",
+    "set_num_threads",
+    "use",
+    "variant",
+]
+
+Numbers: TypeAlias = NDArray[np.floating[Any]]
+Entries: TypeAlias = NDArray[np.float64]
+
+VARIANTS: tuple[str, ...] = ("reference", *(native.variants() if native else ()))
+"""What can run here, slowest first. `reference` is the layers' own NumPy code."""
+
+MOST_THREADS = 1024
+
+_KERNEL_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_served: tuple[np.dtype[Any], ...] = ()
+_variant = "reference"
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of each row or channel, and what follows from them.
+
+    Attributes
+    ----------
+    mean : numpy.ndarray
+        (n,) float64, unit of x. The mean, rounded to float64.
+    mean_low : numpy.ndarray
+        (n,) float64, unit of x. What the rounding lost: the mean is `mean + mean_low`.
+    var : numpy.ndarray
+        (n,) float64, unit of x². The biased variance.
+    rstd : numpy.ndarray
+        (n,) float64, unit of 1/x. `1 / sqrt(var + eps)`; 0 where `var + eps` is 0, so that x_hat is 0 there.
+    """
+
+    mean: Entries
+    mean_low: Entries
+    var: Entries
+    rstd: Entries
+
+
+def variant() -> str:
+    """Return the name of the variant in use, one of `VARIANTS`."""
+    return _variant
+
+
+def serves(dtype: DTypeLike) -> bool:
+    """Tell whether there is a kernel for arrays of this type.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype or what compares to one
+        The type of x.
+
+    Returns
+    -------
+    bool
+        True for float32 and float64 in native byte order, unless the variant in use is `reference`.
+    """
+    return dtype in _served
+
+
+@contextmanager
+def use(name: str) -> Generator[None]:
+    """Force one variant for a while. It holds for the whole process, other threads included.
+
+    Parameters
+    ----------
+    name : str
+        One of `VARIANTS`.
+
+    Raises
+    ------
+    ValueError
+        If the variant is unknown or cannot run here.
+    """
+    before = _variant
+    _choose(name, "kernels.use")
+    try:
+        yield
+    finally:
+        _choose(before, "kernels.use")
+
+
+def rows_forward(
+    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers
+) -> Statistics:
+    """Normalize each row into `out`.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        (rows, columns), float32 or float64.
+    gamma, beta : numpy.ndarray or None
+        (columns,) float64, unit of y. None means 1 and 0.
+    eps : float
+        Finite and >= 0, unit of x².
+    out : numpy.ndarray
+        Like x. Receives y.
+
+    Returns
+    -------
+    Statistics
+        Of each row. A row without columns has mean 0 and variance 0.
+
+    Raises
+    ------
+    TypeError
+        If an array has another type.
+    ValueError
+        If shapes do not fit, an array is not contiguous, aligned or writable, memory is shared, or eps is not
+        finite and >= 0.
+    """
+    statistics = _empty_statistics(x.shape[0])
+    native.rows_forward(x, gamma, beta, eps, out, *statistics)
+    return statistics
+
+
+def rows_backward(
+    dy: Numbers, x: Numbers, gamma: Entries | None, statistics: Statistics, out: Numbers
+) -> tuple[Entries, Entries]:
+    """Write the gradient of x into `out` and return those of gamma and beta.
+
+    Parameters
+    ----------
+    dy, x : numpy.ndarray
+        (rows, columns), float32 or float64.
+    gamma : numpy.ndarray or None
+        (columns,) float64. None means 1.
+    statistics : Statistics
+        From `rows_forward`.
+    out : numpy.ndarray
+        Like x. Receives dx.
+
+    Returns
+    -------
+    dgamma, dbeta : numpy.ndarray
+        (columns,) float64. Both, also where gamma is None. Zero if there are no rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    mean, mean_low, _, rstd = statistics
+    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    return dgamma, dbeta
+
+
+def channels_forward(
+    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers
+) -> Statistics:
+    """Normalize each channel into `out`.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        (outer, channels, inner), float32 or float64.
+    gamma, beta : numpy.ndarray or None
+        (channels,) float64, unit of y. None means 1 and 0.
+    eps : float
+        Finite and >= 0, unit of x².
+    out : numpy.ndarray
+        Like x. Receives y.
+
+    Returns
+    -------
+    Statistics
+        Of each channel. A channel without numbers has mean 0 and variance 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    statistics = _empty_statistics(x.shape[1])
+    native.channels_forward(x, gamma, beta, eps, out, *statistics)
+    return statistics
+
+
+def channels_apply(
+    x: Numbers, gamma: Entries | None, beta: Entries | None, mean: Entries, rstd: Entries, out: Numbers
+) -> None:
+    """Normalize each channel with fixed statistics into `out`.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        (outer, channels, inner), float32 or float64.
+    gamma, beta : numpy.ndarray or None
+        (channels,) float64, unit of y. None means 1 and 0.
+    mean, rstd : numpy.ndarray
+        (channels,) float64, unit of x and of 1/x.
+    out : numpy.ndarray
+        Like x. Receives y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    native.channels_apply(x, gamma, beta, mean, rstd, out)
+
+
+def channels_backward(
+    dy: Numbers, x: Numbers, gamma: Entries | None, statistics: Statistics, out: Numbers
+) -> tuple[Entries, Entries]:
+    """Write the gradient of x into `out` and return those of gamma and beta.
+
+    Parameters
+    ----------
+    dy, x : numpy.ndarray
+        (outer, channels, inner), float32 or float64.
+    gamma : numpy.ndarray or None
+        (channels,) float64. None means 1.
+    statistics : Statistics
+        From `channels_forward`.
+    out : numpy.ndarray
+        Like x. Receives dx.
+
+    Returns
+    -------
+    dgamma, dbeta : numpy.ndarray
+        (channels,) float64. Both, also where gamma is None. Zero if the channels are empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    mean, mean_low, _, rstd = statistics
+    native.channels_backward(dy, x, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    return dgamma, dbeta
+
+
+def channels_apply_backward(
+    dy: Numbers, x: Numbers, gamma: Entries | None, mean: Entries, rstd: Entries, out: Numbers
+) -> tuple[Entries, Entries]:
+    """Write the gradient of x under fixed statistics into `out` and return those of gamma and beta.
+
+    dx = rstd * gamma * dy: nothing moves the statistics.
+
+    Parameters
+    ----------
+    dy, x : numpy.ndarray
+        (outer, channels, inner), float32 or float64.
+    gamma : numpy.ndarray or None
+        (channels,) float64. None means 1.
+    mean, rstd : numpy.ndarray
+        (channels,) float64, as given to `channels_apply`.
+    out : numpy.ndarray
+        Like x. Receives dx.
+
+    Returns
+    -------
+    dgamma, dbeta : numpy.ndarray
+        (channels,) float64. Both, also where gamma is None. Zero if the channels are empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    native.channels_apply_backward(dy, x, gamma, mean, rstd, out, dgamma, dbeta)
+    return dgamma, dbeta
+
+
+def set_num_threads(n: SupportsIndex) -> None:
+    """Set how many threads a kernel may use, in the whole process. The results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to 1024. At the start: OMP_NUM_THREADS if it is a positive integer, else the CPUs granted to
+        the process.
+
+    Raises
+    ------
+    TypeError
+        If n is not an integer.
+    ValueError
+        If n is out of range.
+    """
+    try:
+        count = operator.index(n)
+    except TypeError:
+        raise TypeError(
+            f"set_num_threads: expected an integer, got {n!r} ({type(n).__name__}). Pass a number of threads."
+        ) from None
+    if not 1 <= count <= MOST_THREADS:
+        raise ValueError(
+            f"set_num_threads: expected n from 1 to {MOST_THREADS}, got {count}. Pass 1 for no other thread."
+        )
+    if native:
+        native.set_num_threads(count)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a kernel may use; 1 where there are no kernels."""
+    return native.get_num_threads() if native else 1
+
+
+def _empty_statistics(n: int) -> Statistics:
+    return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+
+
+def _choose(name: str, who: str) -> None:
+    global _served, _variant
+    if name not in VARIANTS:
+        message = f"{who}: expected one of {', '.join(VARIANTS)}, got {name!r}. Only these can run here."
+        raise ValueError(f"{message} The native module is absent: {reason}" if reason else message)
+    if name != "reference":
+        native.use(name)
+    _served = () if name == "reference" else _KERNEL_DTYPES
+    _variant = name
+
+
+def _granted_cpus() -> int:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        # cgroup v2: "quota period" in microseconds, or "max period"
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cpus = min(cpus, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cpus
+
+
+def _first_num_threads() -> int:
+    wish = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = int(wish) if wish.isascii() and wish.isdigit() else 0
+    return min(wanted or _granted_cpus(), MOST_THREADS)
+
+
+_choose(os.environ.get("XHAT_KERNELS", VARIANTS[-1]), "XHAT_KERNELS")
+set_num_threads(_first_num_threads())

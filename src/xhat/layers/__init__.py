@@ -1,0 +1,20 @@
+"""The mathematics. Start here: one file is one layer, and reads from the equations down to the class.
+
+`LAYERS` is the list that everything generic works from: contract tests, files, the command line. A new layer is a
+file in this folder and its line here. `LOSSES` is the same for losses, which share one file.
+"""
+
+from xhat.core import Layer
+from xhat.layers import affine, batch_norm, dropout, layer_norm, relu, standardize
+from xhat.layers.losses import LOSSES
+
+LAYERS: tuple[type[Layer], ...] = (
+    affine.Affine,
+    relu.ReLU,
+    batch_norm.BatchNorm,
+    layer_norm.LayerNorm,
+    dropout.Dropout,
+    standardize.Standardize,
+)
+
+__all__ = ["LAYERS", "LOSSES", "affine", "batch_norm", "dropout", "layer_norm", "relu", "standardize"]

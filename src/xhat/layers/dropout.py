@@ -1,0 +1,181 @@
+"""Dropout: in training, set a random share of the numbers to zero and scale up the rest.
+
+    y = x / (1 - rate) where kept, else 0          dx = dy / (1 - rate) where kept, else 0
+
+Dividing by the share that is kept leaves the expected value of y at x, so prediction needs no scaling: there
+the layer passes x on.
+
+Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014, "Dropout", JMLR 15, section 10
+(scaling in training, "inverted" dropout).
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from xhat.checks import Array, as_generator, as_gradient, as_real, as_values, check_cache
+from xhat.core import Case, Layer, Op
+
+_RATE = "The rate is the share that is dropped: 0 drops nothing, 1 everything."
+
+
+class Cache(NamedTuple):
+    """What backward needs."""
+
+    keep: Array  # bool, shape of x
+    rate: float
+    dtype: np.dtype[Any]  # of x
+
+
+class Grads(NamedTuple):
+    """The gradient."""
+
+    dx: Array  # shape of x
+
+
+def draw_keep(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> Array:
+    """Return which entries stay: each with probability 1 - rate, on its own."""
+    return rng.random(shape, np.float32) >= rate
+
+
+def reference_forward(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
+    """Scale what is kept, drop the rest."""
+    keep = draw_keep(x.shape, rate, rng)
+    return np.where(keep, x, 0) / (1 - rate), Cache(keep, rate, x.dtype)
+
+
+def reference_backward(dy: Array, cache: Cache) -> Grads:
+    """Scale the gradient of what was kept, drop the rest."""
+    return Grads(dx=np.where(cache.keep, dy, 0) / (1 - cache.rate))
+
+
+def forward(x: ArrayLike, rate: float, rng: int | np.random.Generator) -> tuple[Array, Cache]:
+    """Drop a random share of `x` and scale up the rest.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any floating type.
+    rate : float
+        Share that is dropped, in [0, 1]; no unit. (Others call the share kept, or this one, `p`.)
+    rng : int or numpy.random.Generator
+        Draws the mask. A generator advances.
+
+    Returns
+    -------
+    y : array
+        Shape and type of `x`; what was dropped is 0, also where `x` was Inf or NaN.
+    cache : Cache
+        For `backward`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If `rate` is outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> y, cache = xhat.dropout.forward(np.ones(6), rate=0.5, rng=0)
+    >>> print(y, cache.keep.mean())
+    [2. 2. 2. 0. 0. 0.] 0.5
+    """
+    who = "dropout.forward"
+    x = as_values(who, "x", x)
+    rate = as_real(who, "rate", rate, 0.0, 1.0, _RATE)
+    keep = draw_keep(x.shape, rate, as_generator(who, rng))
+    return _scale(x, keep, rate), Cache(keep, rate, x.dtype)
+
+
+def backward(dy: ArrayLike, cache: Cache) -> Grads:
+    """Return the gradient of `forward`.
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient of the output, shape of `x`.
+    cache : Cache
+        From `forward`.
+
+    Returns
+    -------
+    Grads
+        `dx`, with the shape and type of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `dy` or what was saved does not have the type and shape that `forward` gave it.
+    """
+    who = "dropout.backward"
+    check_cache(who, cache, Cache)
+    keep = cache.keep
+    if not isinstance(keep, np.ndarray) or keep.dtype != np.bool_:  # type: ignore[redundant-expr]
+        got = keep.dtype if isinstance(keep, np.ndarray) else type(keep).__name__
+        raise TypeError(
+            f"{who}: expected cache.keep as a bool array, got {got}. Pass on the cache that forward returned."
+        )
+    rate = as_real(who, "cache.rate", cache.rate, 0.0, 1.0, _RATE)
+    dtype = as_values(who, "an array of cache.dtype", np.empty(0, cache.dtype)).dtype
+    return Grads(_scale(as_gradient(who, dy, keep.shape, dtype), keep, rate))
+
+
+def _scale(values: Array, keep: Array, rate: float) -> Array:
+    """Return values / (1 - rate) where kept, else 0: a dropped Inf or NaN leaves no trace."""
+    scaled = np.zeros_like(values)
+    with np.errstate(all="ignore"):
+        np.divide(values, values.dtype.type(1 - rate), out=scaled, where=keep)
+    return scaled
+
+
+OP = Op(forward, backward, reference_forward, reference_backward)
+
+
+class Dropout(Layer):
+    """Set a random share of the numbers to zero in training; pass everything on in prediction.
+
+    Parameters
+    ----------
+    rate : float
+        Share that is dropped, in [0, 1]; no unit.
+    rng : int or numpy.random.Generator
+        Draws the masks.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> layer = xhat.Dropout(0.5, rng=0)
+    >>> y, cache = layer.forward(np.ones(4))
+    >>> print(y)
+    [1. 1. 1. 1.]
+    """
+
+    ops = (OP, OP)
+
+    def __init__(self, rate: float, *, rng: int | np.random.Generator) -> None:
+        super().__init__()
+        self.rate = as_real("Dropout", "rate", rate, 0.0, 1.0, _RATE)
+        self.rng = as_generator("Dropout", rng)
+
+    def arguments(self, training: bool) -> dict[str, Any]:
+        """Return what the Op's forward is called with: in prediction nothing is dropped."""
+        return {"rate": self.rate if training else 0.0, "rng": self.rng}
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        """Yield the situations in which this layer must be right."""
+        yield Case(cls(0.4, rng=0), x=(6, 7))
+        yield Case(cls(0.0, rng=0), x=np.array([1.0, -2.0]), y=[1, -2], dy=[3, 4], dx=[3, 4])
+        yield Case(cls(0.4, rng=0), x=np.array([1.0, -2.0]), training=False, y=[1, -2], dy=[3, 4], dx=[3, 4])
+        # default_rng(0) keeps the first three of six at rate 0.5
+        yield Case(
+            cls(0.5, rng=0),
+            x=np.arange(1.0, 7.0),
+            y=[2, 4, 6, 0, 0, 0],
+            dy=np.ones(6),
+            dx=[2, 2, 2, 0, 0, 0],
+        )

@@ -1,0 +1,374 @@
+"""Layer normalization: give every sample mean 0 and variance 1 over its features.
+
+    mean  = average of x over the features           x_hat = (x - mean) * rstd
+    rstd  = 1 / sqrt(variance + eps)                 y     = x_hat * gamma + beta
+
+Going back, two directions of dx_hat = dy * gamma are lost, because x_hat cannot move along them: along the ones
+vector (the mean was removed) and along x_hat (the length was fixed).
+
+    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+    dgamma = sum over samples of dy * x_hat          dbeta = sum over samples of dy
+
+Source: Ba, Kiros, Hinton 2016, "Layer normalization", arXiv:1607.06450, eqs. (3) and (4); eps as is usual since.
+Derivation: docs/layer_norm.md
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from xhat import kernels
+from xhat.checks import (
+    Array,
+    as_axis,
+    as_count,
+    as_eps,
+    as_gradient,
+    as_output,
+    as_parameter,
+    as_parameter_dtype,
+    as_statistic,
+    as_values,
+    check_cache,
+)
+from xhat.core import Case, Layer, Op
+
+
+class Cache(NamedTuple):
+    """What backward needs. `x` is shared, not copied: leave it alone until then.
+
+    The mean is `mean + mean_low`: what rounding the mean to float64 left behind is kept beside it, so that no
+    offset of x costs digits.
+    """
+
+    x: Array  # any shape
+    gamma: Array | None  # the normalized axes of x
+    beta: Array | None  # the normalized axes of x
+    mean: Array  # x with the normalized axes of size 1; float64, unit of x
+    mean_low: Array  # likewise
+    var: Array  # likewise; biased, unit of x²
+    rstd: Array  # likewise; unit of 1/x
+    axis: tuple[int, ...]  # the normalized axes, ascending
+
+
+class Grads(NamedTuple):
+    """The gradients, each with the shape and type of what it belongs to; None for a parameter that was None."""
+
+    dx: Array
+    dgamma: Array | None
+    dbeta: Array | None
+
+
+def reference_forward(
+    x: Array, gamma: Array | None, beta: Array | None, eps: float, axis: int | tuple[int, ...] = -1
+) -> tuple[Array, Cache]:
+    """Centre, scale to unit variance, then apply gamma and beta."""
+    axes, shape = _axes(x.ndim, axis), _parameter_shape(x.shape, _axes(x.ndim, axis))
+    count = max(1, math.prod(shape))
+
+    mean = x.sum(axes, keepdims=True) / count
+    centred = x - mean
+    mean_low = centred.sum(axes, keepdims=True) / count  # a mean of 1e9 is rounded by 1e-7: take that off too
+    centred = centred - mean_low
+    var = (centred * centred).sum(axes, keepdims=True) / count
+    spread = var + eps
+    rstd = np.where(spread == 0, 0, (spread + (spread == 0)) ** -0.5)  # nothing varies: nothing to scale
+
+    y = centred * rstd
+    if gamma is not None:
+        y = y * gamma.reshape(shape)
+    if beta is not None:
+        y = y + beta.reshape(shape)
+    return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, axes)
+
+
+def reference_backward(dy: Array, cache: Cache) -> Grads:
+    """Remove from dx_hat the two directions that x_hat cannot move along."""
+    x, gamma, beta, mean, mean_low, _, rstd, axes = cache
+    shape = _parameter_shape(x.shape, axes)
+    count = max(1, math.prod(shape))
+    samples = tuple(i for i in range(x.ndim) if i not in axes)
+
+    x_hat = (x - mean - mean_low) * rstd
+    dx_hat = dy if gamma is None else dy * gamma.reshape(shape)
+    along_ones = dx_hat.sum(axes, keepdims=True) / count
+    along_x_hat = (dx_hat * x_hat).sum(axes, keepdims=True) / count
+    return Grads(
+        dx=rstd * (dx_hat - along_ones - x_hat * along_x_hat),
+        dgamma=None if gamma is None else (dy * x_hat).sum(samples),
+        dbeta=None if beta is None else dy.sum(samples),
+    )
+
+
+def forward(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    eps: float = 1e-5,
+    axis: int | tuple[int, ...] = -1,
+    *,
+    out: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Give every sample of `x` mean 0 and variance 1 over the axes `axis`, then scale and shift.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape with at least one axis, any floating type.
+    gamma, beta : array_like, optional
+        Scale and shift, unit of y, in the shape of the normalized axes: (D,) for the last axis. None means none.
+    eps : float
+        Added to the variance; unit of x². With 0, a sample whose features are all equal gives beta.
+    axis : int or tuple of int
+        The axes to normalize over, in any order.
+    out : array, optional
+        Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
+
+    Returns
+    -------
+    y : array
+        Shape and type of `x`.
+    cache : Cache
+        For `backward`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type; integers in `x` must be converted first.
+    ValueError
+        If a shape does not fit, an axis does not exist, or `eps` is negative or not finite.
+
+    Notes
+    -----
+    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample.
+
+    References
+    ----------
+    Ba, Kiros, Hinton 2016, arXiv:1607.06450, eqs. (3) and (4).
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> y, cache = xhat.layer_norm.forward(np.array([[1.0, 2.0, 3.0]]), eps=1 / 3)
+    >>> print(y, cache.mean, cache.rstd)
+    [[-1. 0. 1.]] [[2.]] [[1.]]
+    """
+    who = "layer_norm.forward"
+    x = as_values(who, "x", x)
+    axes = _checked_axes(who, axis, x.ndim)
+    features = tuple(x.shape[i] for i in axes)
+    advice = "Give gamma and beta the shape of the normalized axes of x."
+    gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
+    beta = None if beta is None else as_parameter(who, "beta", beta, features, advice)
+    eps = as_eps(who, eps)
+    y = as_output(who, out, x.shape, x.dtype, *(v for v in (x, gamma, beta) if v is not None))
+
+    if not kernels.serves(x.dtype):
+        with np.errstate(all="ignore"):
+            y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axes)
+        return y, cache._replace(x=x)
+
+    y_rows = _rows(y, axes)
+    statistics = kernels.rows_forward(_rows(x, axes), _flat(gamma), _flat(beta), eps, y_rows)
+    _write_back(y_rows, y, axes)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)
+    return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, axes)
+
+
+def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
+    """Return the gradients of `forward`.
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient of the output, shape of `x`.
+    cache : Cache
+        From `forward`.
+    out : array, optional
+        Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
+
+    Returns
+    -------
+    Grads
+        `dx` like `x`; `dgamma`, `dbeta` like their parameters, None for a parameter that was None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `dy` or a saved array does not have the type and shape that `forward` gave it.
+    """
+    who = "layer_norm.backward"
+    check_cache(who, cache, Cache)
+    advice = "Pass on the cache that forward returned."
+    x = as_values(who, "cache.x", cache.x)
+    axes = _checked_axes(who, cache.axis, x.ndim)
+    features = tuple(x.shape[i] for i in axes)
+    gamma = None if cache.gamma is None else as_parameter(who, "cache.gamma", cache.gamma, features, advice)
+    beta = None if cache.beta is None else as_parameter(who, "cache.beta", cache.beta, features, advice)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    statistics = kernels.Statistics(
+        *(as_statistic(who, f"cache.{name}", getattr(cache, name), kept, advice) for name in kernels.Statistics._fields)
+    )
+    dy = as_gradient(who, dy, x.shape, x.dtype)
+    dx = as_output(who, out, x.shape, x.dtype, *(v for v in (x, dy, gamma) if v is not None))
+
+    if not kernels.serves(x.dtype):
+        wide = Cache(x.astype(np.float64), gamma, beta, *statistics, axes)
+        with np.errstate(all="ignore"):
+            dx[...], dgamma, dbeta = reference_backward(dy.astype(np.float64), wide)
+    else:
+        dx_rows = _rows(dx, axes)
+        flat = kernels.Statistics(*(s.reshape(-1) for s in statistics))
+        dgamma, dbeta = kernels.rows_backward(_rows(dy, axes), _rows(x, axes), _flat(gamma), flat, dx_rows)
+        _write_back(dx_rows, dx, axes)
+    with np.errstate(all="ignore"):
+        return Grads(
+            dx,
+            None if gamma is None or dgamma is None else dgamma.reshape(features).astype(gamma.dtype, copy=False),
+            None if beta is None or dbeta is None else dbeta.reshape(features).astype(beta.dtype, copy=False),
+        )
+
+
+def _axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Return the normalized axes, counted from the front, ascending."""
+    return tuple(sorted(i % ndim for i in (axis if isinstance(axis, tuple) else (axis,))))
+
+
+def _checked_axes(who: str, axis: object, ndim: int) -> tuple[int, ...]:
+    """Return the normalized axes, ascending, after checking each."""
+    entries = axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(sorted(as_axis(who, "axis", entry, ndim) for entry in entries))
+    if not axes or len(set(axes)) < len(axes):
+        raise ValueError(f"{who}: expected axis as one or several different axes, got {axis}. Name each axis once.")
+    return axes
+
+
+def _parameter_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that lays gamma and beta along the normalized axes of x."""
+    return tuple(n if i in axes else 1 for i, n in enumerate(shape))
+
+
+def _order(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order of axes that puts the normalized ones last."""
+    return (*(i for i in range(ndim) if i not in axes), *axes)
+
+
+def _rows(values: Array, axes: tuple[int, ...]) -> Array:
+    """Return a matrix with a row per sample: a view where the normalized axes are the last, else a copy."""
+    columns = math.prod(values.shape[i] for i in axes)
+    samples = math.prod(n for i, n in enumerate(values.shape) if i not in axes)
+    return np.ascontiguousarray(values.transpose(_order(values.ndim, axes))).reshape(samples, columns)
+
+
+def _write_back(rows: Array, values: Array, axes: tuple[int, ...]) -> None:
+    """Put rows back where they belong in values, if they are a copy."""
+    if not np.may_share_memory(rows, values):
+        moved = values.transpose(_order(values.ndim, axes))
+        moved[...] = rows.reshape(moved.shape)
+
+
+def _flat(parameter: Array | None) -> Array | None:
+    """Return a parameter as the kernels take it."""
+    return None if parameter is None else parameter.reshape(-1).astype(np.float64, copy=False)
+
+
+OP = Op(forward, backward, reference_forward, reference_backward)
+
+
+class LayerNorm(Layer):
+    """Give every sample mean 0 and variance 1 over its features, then scale and shift.
+
+    The same in training and in prediction: a sample's statistics are its own.
+
+    Parameters
+    ----------
+    features : int or tuple of int
+        Sizes of the normalized axes, which are the last ones of x.
+    eps : float
+        Added to the variance; unit of x².
+    dtype : dtype
+        Type of the parameters.
+
+    Attributes
+    ----------
+    parameters : dict
+        `gamma` (ones) and `beta` (zeros), in the shape `features`; unit of y.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> y, cache = xhat.LayerNorm(3).forward(np.array([[1.0, 2.0, 3.0]]))
+    >>> print(y.round(3))
+    [[-1.225 0. 1.225]]
+    """
+
+    ops = (OP, OP)
+
+    def __init__(
+        self, features: int | tuple[int, ...], *, eps: float = 1e-5, dtype: DTypeLike = np.float32
+    ) -> None:
+        super().__init__()
+        who = "LayerNorm"
+        sizes = tuple(features) if isinstance(features, tuple | list) else (features,)
+        advice = "Give the size of the last axis of x, or the sizes of several last axes."
+        if not sizes:
+            raise ValueError(f"{who}: expected features with at least one size, got (). {advice}")
+        self.features = tuple(as_count(who, "features", size, 1, advice) for size in sizes)
+        self.eps = as_eps(who, eps)
+        kind = as_parameter_dtype(who, dtype)
+        self.parameters = {"gamma": np.ones(self.features, kind), "beta": np.zeros(self.features, kind)}
+
+    def arguments(self, training: bool) -> dict[str, Any]:
+        """Return what the Op's forward is called with."""
+        return {**self.parameters, "eps": self.eps, "axis": tuple(range(-len(self.features), 0))}
+
+    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
+        """Return the output and the cache that `backward` needs."""
+        shape = np.shape(x)
+        if shape[len(shape) - len(self.features) :] != self.features:
+            raise ValueError(
+                f"LayerNorm: expected x of shape (..., {', '.join(map(str, self.features))}), got {shape}. "
+                "Make the layer with the sizes of the last axes of x."
+            )
+        return super().forward(x, training=training)
+
+    @classmethod
+    def cases(cls) -> Iterator[Case]:
+        """Yield the situations in which this layer must be right."""
+        yield Case(cls(7), x=(4, 7))
+        yield Case(cls(5), x=(2, 3, 5))
+        yield Case(cls((3, 5)), x=(2, 3, 5))
+        yield Case(cls(2), x=(5, 2))
+        yield Case(cls(1), x=(3, 1), zero_gradients=("x", "gamma"))  # one feature: nothing is left to move
+        yield Case(cls(3), x=1e8 + np.array([[0.1, 0.5, -0.3], [1.7, 0.2, -1.1]]))
+        # mean 2 and variance 2/3, so with eps = 1/3 rstd is 1; mean 0 and variance 26/3, so it is 1/3
+        yield Case(
+            cls(3, eps=1 / 3),
+            x=np.array([[1.0, 2.0, 3.0], [-1.0, -3.0, 4.0]]),
+            parameters={"gamma": [1, 2, 3], "beta": [0, 10, 20]},
+            y=[[-1, 10, 23], [-1 / 3, 8, 24]],
+            dy=[[3, 0, 0], [0, 0, 1]],
+            dx=[[1, -1, 0], [-5 / 27, 1 / 9, 2 / 27]],
+        )
+        # an eps of 0: the first sample does not vary, so nothing is scaled and nothing passes back
+        yield Case(
+            cls(2, eps=0.0),
+            x=np.array([[5.0, 5.0], [1.0, 3.0]]),
+            parameters={"gamma": [2, 2], "beta": [1, 4]},
+            y=[[1, 4], [-1, 6]],
+            dy=[[1, 0], [1, 2]],
+            dx=[[0, 0], [0, 0]],
+        )
+        # not varying with an eps of 1/4, where rstd is 2; variance 1 with an eps of 1/4
+        yield Case(
+            cls(2, eps=0.25),
+            x=np.array([[5.0, 5.0]]),
+            parameters={"gamma": [1, 2], "beta": [1, 4]},
+            y=[[1, 4]],
+            dy=[[1, 0]],
+            dx=[[1, -1]],
+        )

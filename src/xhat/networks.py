@@ -1,0 +1,328 @@
+"""Networks: layers in a row, with a loss at the end."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from xhat.checks import Array, as_choice, as_count, as_generator, as_parameter_dtype, as_real, as_values
+from xhat.core import Layer, Loss
+from xhat.layers import LAYERS, LOSSES
+from xhat.layers.affine import Affine
+from xhat.layers.dropout import Dropout
+from xhat.layers.relu import ReLU
+
+NORMALIZATIONS: dict[str, type[Layer]] = {
+    layer.__module__.rpartition(".")[2].removesuffix("_norm"): layer
+    for layer in LAYERS
+    if layer.__module__.endswith("_norm")
+}
+"""The normalizations by the names that `mlp` and the command line take: "batch" is the layer of `batch_norm`."""
+
+_EVALUATION_BATCH = 1024
+
+
+class Evaluation(NamedTuple):
+    """How good a network is on some data: its loss, and its score (accuracy, or R² for numbers)."""
+
+    loss: float
+    score: float
+
+
+class Sequential:
+    """Layers in a row: each takes what the one before gives.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        From the input to the scores.
+    loss : {"softmax_cross_entropy", "squared_error"}
+        What training makes small.
+    classes : sequence of str, optional
+        Names of the classes, by number.
+    features : sequence of str, optional
+        Names of the columns of x, in order.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    notes : dict
+        Whatever JSON can hold; saved with the network.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> net = xhat.Sequential([xhat.Affine(4, 3, rng=0), xhat.ReLU(), xhat.Affine(3, 2, rng=1)])
+    >>> net.predict(np.zeros((5, 4), np.float32)).shape
+    (5, 2)
+    >>> print(net)
+    layer                                      parameters
+    0  Affine(inputs=4, outputs=3, bias=True)          15
+    1  ReLU()                                           0
+    2  Affine(inputs=3, outputs=2, bias=True)           8
+       softmax_cross_entropy                           23
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        *,
+        loss: str = "softmax_cross_entropy",
+        classes: Sequence[str] | None = None,
+        features: Sequence[str] | None = None,
+    ) -> None:
+        self.layers = tuple(layers)
+        for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(
+                    f"Sequential: expected layers of type xhat.core.Layer, got {type(layer).__name__} at place {i}. "
+                    "Give instances such as xhat.ReLU()."
+                )
+        self.loss_name = as_choice("Sequential", "loss", loss, tuple(LOSSES))
+        self.classes = None if classes is None else tuple(classes)
+        self.features = None if features is None else tuple(features)
+        self.notes: dict[str, Any] = {}
+
+    @property
+    def loss(self) -> Loss:
+        """The loss, with its reference and its score."""
+        return LOSSES[self.loss_name]
+
+    @property
+    def score_name(self) -> str:
+        """What `score` is in the user's terms: "accuracy" or "R²"."""
+        return self.loss.score_name
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """What training changes, by place and name: "0.w". The arrays are the layers' own, not copies."""
+        return {name: values for name, _, values in self._tensors("parameters")}
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """What is remembered besides, likewise: "1.running_mean"."""
+        return {name: values for name, _, values in self._tensors("state")}
+
+    @property
+    def weights(self) -> frozenset[str]:
+        """The names in `parameters` that an L2 penalty pulls on: weights, but no biases, gammas or betas."""
+        return frozenset(f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.weights)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type the network computes in: that of its first parameter (float32 if it has none)."""
+        return next((values.dtype for values in self.parameters.values()), np.dtype(np.float32))
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a copy of the network whose parameters have another type."""
+        kind = as_parameter_dtype("Sequential.astype", dtype)
+        other = copy.deepcopy(self)
+        for layer in other.layers:
+            layer.parameters = {name: values.astype(kind) for name, values in layer.parameters.items()}
+        return other
+
+    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, list[Any]]:
+        """Return the scores of `x` and the caches of all layers, for `backward`.
+
+        Parameters
+        ----------
+        x : array_like
+            Any floating type; taken in the network's own.
+        training : bool
+            Whether statistics come from this batch and dropout drops.
+        """
+        y = as_values("Sequential.forward", "x", x).astype(self.dtype, copy=False)
+        caches: list[Any] = []
+        for layer in self.layers:
+            y, cache = layer.forward(y, training=training)
+            caches.append(cache)
+        return y, caches
+
+    def backward(self, dscores: ArrayLike, caches: Sequence[Any]) -> tuple[Array, dict[str, Array]]:
+        """Return the gradient for x, and those of all parameters by the names of `parameters`."""
+        if len(caches) != len(self.layers):
+            raise ValueError(
+                f"Sequential.backward: expected {len(self.layers)} caches, one per layer, got {len(caches)}. "
+                "Pass on the caches that forward returned."
+            )
+        gradients: dict[str, Array] = {}
+        dx = as_values("Sequential.backward", "dscores", dscores)
+        for i in reversed(range(len(self.layers))):
+            grads = self.layers[i].backward(dx, caches[i])
+            gradients.update({f"{i}.{name}": getattr(grads, f"d{name}") for name in self.layers[i].parameters})
+            dx = grads.dx
+        return dx, gradients
+
+    def loss_and_gradients(
+        self, x: ArrayLike, targets: ArrayLike, *, l2: float = 0.0, training: bool = True
+    ) -> tuple[float, dict[str, Array]]:
+        """Return the loss on one batch and its gradients, for a check by hand or a training loop of one's own.
+
+        Parameters
+        ----------
+        x : array_like
+            Inputs.
+        targets : array_like
+            Class numbers, or numbers to predict.
+        l2 : float
+            Adds l2 / 2 times the sum of squared weights to the loss (weights only); unit of the loss per weight².
+        training : bool
+            Whether statistics come from this batch (then running statistics learn from it) and dropout drops.
+
+        Returns
+        -------
+        loss : float
+        gradients : dict of str to array
+            By the names of `parameters`.
+
+        Examples
+        --------
+        >>> import numpy as np, xhat
+        >>> net = xhat.mlp(4, [8], 3, normalization="batch", rng=0)
+        >>> loss, gradients = net.loss_and_gradients(np.random.default_rng(0).random((6, 4)), [0, 1, 2, 0, 1, 2])
+        >>> sorted(gradients)
+        ['0.w', '1.beta', '1.gamma', '3.b', '3.w']
+        """
+        scores, caches = self.forward(x, training=training)
+        loss, dscores = self.loss.function(scores, targets)
+        _, gradients = self.backward(dscores, caches)
+        return loss + self.penalty(l2, gradients), gradients
+
+    def penalty(self, l2: float, gradients: dict[str, Array] | None = None) -> float:
+        """Return l2 / 2 times the sum of squared weights; add its gradient to `gradients`, in place."""
+        if l2 == 0:
+            return 0.0
+        total = 0.0
+        parameters = self.parameters
+        for name in self.weights & parameters.keys():
+            w = parameters[name]
+            total += float(np.square(w, dtype=np.float64).sum())
+            if gradients is not None:
+                gradients[name] += w.dtype.type(l2) * w
+        return l2 / 2 * total
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the scores of `x`: fixed statistics, no dropout, so no sample depends on its company.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            Any floating type.
+
+        Returns
+        -------
+        array, shape (N, C)
+            Of the network's type.
+        """
+        x = as_values("Sequential.predict", "x", x)
+        parts = [self.forward(part)[0] for part in _slices(x)]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def evaluate(self, x: ArrayLike, targets: ArrayLike) -> Evaluation:
+        """Return the loss and the score of the predictions for `x`.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            Any floating type.
+        targets : array_like
+            Class numbers, or numbers to predict.
+        """
+        scores, wanted = self.predict(x), np.asarray(targets)
+        loss, _ = self.loss.function(scores, wanted)
+        return Evaluation(loss, self.loss.score(scores, wanted))
+
+    def __str__(self) -> str:
+        """Return a table of the layers."""
+        counts = [sum(values.size for values in layer.parameters.values()) for layer in self.layers]
+        rows = [(f"{i}  {layer!r}", f"{n:,}") for i, (layer, n) in enumerate(zip(self.layers, counts, strict=True))]
+        rows = [("layer", "parameters"), *rows, (f"   {self.loss_name}", f"{sum(counts):,}")]
+        width, number = (max(len(row[i]) for row in rows) for i in (0, 1))
+        return "\n".join(f"{left:{width}}  {right:>{number}}" for left, right in rows)
+
+    def __repr__(self) -> str:
+        """Return the call that would make this network."""
+        return f"Sequential([{', '.join(map(repr, self.layers))}], loss={self.loss_name!r})"
+
+    def _tensors(self, kind: str) -> Iterator[tuple[str, Layer, Array]]:
+        for i, layer in enumerate(self.layers):
+            for name, values in getattr(layer, kind).items():
+                yield f"{i}.{name}", layer, values
+
+
+def _slices(x: Array) -> Iterator[Array]:
+    """Yield x in parts that fit the cache; one empty part if x is empty."""
+    for start in range(0, max(1, len(x)), _EVALUATION_BATCH):
+        yield x[start : start + _EVALUATION_BATCH]
+
+
+def mlp(
+    inputs: int,
+    hidden: Sequence[int],
+    outputs: int,
+    *,
+    normalization: str | None = None,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    rng: int | np.random.Generator = 0,
+    loss: str = "softmax_cross_entropy",
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """Return a multilayer perceptron: blocks of affine, normalization, activation, dropout; then an affine layer.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Features that come in; scores (classes) that go out.
+    hidden : sequence of int
+        Features of each hidden block.
+    normalization : {"batch", "layer"}, optional
+        None for none. Before a batch norm the affine layer has no bias: it would have no effect.
+    activation : {"relu"}
+        What bends.
+    dropout : float
+        Share dropped after each activation, in [0, 1].
+    rng : int or numpy.random.Generator
+        Draws the weights, then the masks.
+    loss : {"softmax_cross_entropy", "squared_error"}
+        What training makes small.
+    dtype : dtype
+        Type of the parameters, in which the network computes.
+
+    Returns
+    -------
+    Sequential
+
+    Examples
+    --------
+    >>> import xhat
+    >>> print(xhat.mlp(784, [512], 10, normalization="layer", dropout=0.5))
+    layer                                          parameters
+    0  Affine(inputs=784, outputs=512, bias=True)     401,920
+    1  LayerNorm(features=(512,), eps=1e-05)            1,024
+    2  ReLU()                                               0
+    3  Dropout(rate=0.5)                                    0
+    4  Affine(inputs=512, outputs=10, bias=True)        5,130
+       softmax_cross_entropy                          408,074
+    """
+    who = "mlp"
+    rate = as_real(who, "dropout", dropout, 0.0, 1.0, "dropout is the share that is dropped.")
+    if normalization is not None:
+        as_choice(who, "normalization", normalization, tuple(NORMALIZATIONS))
+    as_choice(who, "activation", activation, ("relu",))
+    generator = as_generator(who, rng)
+    layers: list[Layer] = []
+    width = as_count(who, "inputs", inputs, 1, "Give the number of features that come in.")
+    for size in hidden:
+        bias = normalization != "batch"
+        layers.append(Affine(width, size, bias=bias, rng=generator, dtype=dtype))
+        width = size
+        if normalization is not None:
+            layers.append(NORMALIZATIONS[normalization](width, dtype=dtype))  # type: ignore[call-arg]
+        layers.append(ReLU())
+        if rate > 0:
+            layers.append(Dropout(rate, rng=generator))
+    layers.append(Affine(width, outputs, rng=generator, dtype=dtype))
+    return Sequential(layers, loss=loss)

@@ -1,0 +1,206 @@
+"""Files: a network in one safetensors file that is written whole or not at all, and refused when damaged.
+
+The header's metadata hold the format's version, the network's configuration and a SHA-256 over that and
+every tensor's name, type, shape and bytes. Reading executes nothing that the file says: layers are built by
+name from `xhat.layers.LAYERS`.
+"""
+
+import hashlib
+import inspect
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from xhat.checks import Array
+from xhat.core import Layer
+from xhat.layers import LAYERS
+from xhat.networks import Sequential
+
+_FORMAT = "xhat-network-1"
+_REMEDY = "Restore the file from a copy, or train again."
+
+
+def save(network: Sequential, path: str | os.PathLike[str]) -> None:
+    """Write a network to a file, whole or not at all.
+
+    The file is safetensors: parameters and running statistics by the names of `network.parameters` and
+    `network.state`, configuration, notes and a SHA-256 in its metadata. It is written beside the target, flushed to disk
+    and renamed, so that a crash at any moment leaves the old file or the new one.
+
+    Parameters
+    ----------
+    network : Sequential
+        What to keep.
+    path : path-like
+        Usually ends in `.safetensors`. An existing file is replaced.
+
+    Raises
+    ------
+    TypeError
+        If the network's notes or settings cannot be written as JSON.
+    OSError
+        If the folder cannot be written to; an existing file stays as it is.
+
+    Examples
+    --------
+    >>> import xhat, tempfile, os
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "net.safetensors")
+    ...     xhat.save(xhat.mlp(4, [8], 3, normalization="batch"), path)
+    ...     net = xhat.load(path)
+    >>> net.layers[1]
+    BatchNorm(channels=8, eps=1e-05, update_rate=0.1, unbiased=False, channel_axis=1, affine=True)
+    """
+    from safetensors.numpy import save as to_bytes
+
+    try:
+        config = json.dumps(_config(network), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"save: expected notes and settings that JSON can hold, got otherwise: {error}. "
+            "Use str, int, float, bool, None, lists and dicts."
+        ) from None
+    tensors = {name: np.array(values, order="C") for name, values in {**network.parameters, **network.state}.items()}
+    metadata = {"format": _FORMAT, "config": config, "sha256": _digest(config, tensors)}
+    _write_atomically(Path(path), to_bytes(tensors, metadata))
+
+
+def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) -> Sequential:
+    """Read a network from a file that `save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    layers : iterable of Layer classes, optional
+        Classes of your own that the network uses, besides those of xhat.
+
+    Returns
+    -------
+    Sequential
+        With the saved parameters, running statistics and notes. Dropout layers draw anew, from seed 0.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, is not such a file, or names layers that are not known. One flipped bit is enough.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    name = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"load: expected a file that xhat.save wrote, got no file {name}. Check the path.") from None
+    try:
+        tensors = cast("dict[str, Array]", from_bytes(data))
+        size = int.from_bytes(data[:8], "little")
+        metadata: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        found, config, digest = metadata.get("format"), metadata.get("config", ""), metadata.get("sha256")
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"load: expected a safetensors file, got {name}: {error}. {_REMEDY}") from None
+    if found != _FORMAT:
+        raise ValueError(f"load: expected format {_FORMAT}, got {found!r} in {name}. Write the file with xhat.save.")
+    if digest != _digest(config, tensors):
+        raise ValueError(f"load: expected content that matches its SHA-256, got a damaged file {name}. {_REMEDY}")
+    try:
+        return _build(json.loads(config), tensors, {layer.__name__: layer for layer in (*LAYERS, *layers)})
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"load: expected a network that this version of xhat can build, got {name}: {error}. "
+            "Pass classes of your own as layers=."
+        ) from None
+
+
+def _config(network: Sequential) -> dict[str, Any]:
+    return {
+        "layers": [{"name": type(layer).__name__, "settings": layer.settings()} for layer in network.layers],
+        "loss": network.loss_name,
+        "classes": network.classes,
+        "features": network.features,
+        "notes": network.notes,
+    }
+
+
+def _build(config: dict[str, Any], tensors: Mapping[str, Array], known: Mapping[str, type[Layer]]) -> Sequential:
+    budget = sum(values.size for values in tensors.values())
+    layers: list[Layer] = []
+    for entry in config["layers"]:
+        if entry["name"] not in known:
+            raise ValueError(f"unknown layer {entry['name']!r}")
+        kind = known[entry["name"]]
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["settings"].items()}
+        _check_sizes(entry["name"], settings, budget)
+        if "rng" in inspect.signature(kind).parameters:
+            settings["rng"] = 0
+        layers.append(kind(**settings))
+    network = Sequential(layers, loss=config["loss"], classes=config["classes"], features=config["features"])
+    network.notes = dict(config["notes"])
+    named = {**network.parameters, **network.state}
+    if named.keys() != tensors.keys():
+        raise ValueError(f"tensors {sorted(named.keys() ^ tensors.keys())} on one side only")
+    for name, values in named.items():
+        if tensors[name].shape != values.shape:
+            raise ValueError(f"{name} of shape {tensors[name].shape}, not {values.shape}")
+    for i, layer in enumerate(network.layers):
+        layer.parameters = {name: tensors[f"{i}.{name}"].copy() for name in layer.parameters}
+        for name, values in layer.state.items():
+            values[...] = tensors[f"{i}.{name}"]
+    return network
+
+
+def _check_sizes(name: str, settings: Mapping[str, Any], budget: int) -> None:
+    """Refuse sizes that the file's tensors cannot stand behind, before a layer allocates for them."""
+    sizes = [
+        n
+        for value in settings.values()
+        for n in (value if isinstance(value, tuple) else (value,))
+        if isinstance(n, int) and n > 0
+    ]
+    if math.prod(sizes) > 64 * budget + 1024:
+        raise ValueError(f"{name} of sizes {sizes} in a file of {budget} numbers")
+
+
+def _digest(config: str, tensors: Mapping[str, Array]) -> str:
+    sha = hashlib.sha256(config.encode())
+    for name in sorted(tensors):
+        values = tensors[name]
+        sha.update(f"\n{name} {values.dtype.name} {values.shape}\n".encode())
+        sha.update(values.tobytes())
+    return sha.hexdigest()
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target, flush to disk, rename: a crash leaves the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

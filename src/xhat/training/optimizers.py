@@ -1,0 +1,164 @@
+"""Optimizers: how gradients change parameters.
+
+Each is one rule for one array, written as its equations; `Optimizer.update` walks the arrays and changes them in place.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+
+from xhat.checks import Array, as_real
+
+
+class Optimizer(ABC):
+    """A rule that changes parameters, with what it remembers of each.
+
+    Attributes
+    ----------
+    steps : int
+        Updates made.
+    memory : dict of str to tuple of array
+        What the rule keeps of each parameter, by its name.
+    """
+
+    slots = 0
+    """How many arrays the rule keeps of each parameter."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.memory: dict[str, tuple[Array, ...]] = {}
+
+    def update(
+        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], learning_rate: float
+    ) -> None:
+        """Change every parameter in place.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array
+            The arrays to change.
+        gradients : mapping of str to array
+            A gradient for each, by the same names and of the same shapes.
+        learning_rate : float
+            Unit of parameter² per loss for SGD and momentum, of the parameter for Adam.
+
+        Raises
+        ------
+        ValueError
+            If the names or shapes differ; nothing is changed then.
+        """
+        who = f"{type(self).__name__}.update"
+        if parameters.keys() != gradients.keys():
+            odd = sorted(parameters.keys() ^ gradients.keys())
+            raise ValueError(f"{who}: expected a gradient for every parameter, got {odd} on one side. Match the names.")
+        for name, values in parameters.items():
+            if gradients[name].shape != values.shape:
+                raise ValueError(
+                    f"{who}: expected a gradient of shape {values.shape} for {name}, got {gradients[name].shape}. "
+                    "A gradient has the shape of its parameter."
+                )
+        self.steps += 1
+        for name, values in parameters.items():
+            if name not in self.memory:
+                self.memory[name] = tuple(np.zeros_like(values) for _ in range(self.slots))
+            self.change(values, gradients[name].astype(values.dtype, copy=False), learning_rate, *self.memory[name])
+
+    @abstractmethod
+    def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
+        """Change one parameter in place, and what is remembered of it."""
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: go down the slope.
+
+        w = w - learning_rate * dw
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xhat.training import SGD
+    >>> w = np.array([1.0])
+    >>> SGD().update({"w": w}, {"w": np.array([2.0])}, learning_rate=0.1)
+    >>> print(w)
+    [0.8]
+    """
+
+    def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
+        """Change one parameter in place."""
+        values -= values.dtype.type(learning_rate) * gradient
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum: keep part of the last move.
+
+        v = momentum * v - learning_rate * dw
+        w = w + v
+
+    Parameters
+    ----------
+    momentum : float
+        Share of the last move that is kept, in [0, 1); no unit.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl, Hinton 2013, "On the importance of initialization and momentum in deep learning", eqs. (1)
+    and (2).
+    """
+
+    slots = 1
+
+    def __init__(self, momentum: float = 0.9) -> None:
+        super().__init__()
+        advice = "momentum is the share of the last move that is kept; 0.9 is usual."
+        self.momentum = as_real("Momentum", "momentum", momentum, 0.0, 1.0, advice)
+
+    def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
+        """Change one parameter in place, and its last move."""
+        (move,) = memory
+        number = values.dtype.type
+        move *= number(self.momentum)
+        move -= number(learning_rate) * gradient
+        values += move
+
+
+class Adam(Optimizer):
+    """Adam: divide the averaged gradient by its averaged size.
+
+        m = beta1 * m + (1 - beta1) * dw            m_hat = m / (1 - beta1^t)
+        v = beta2 * v + (1 - beta2) * dw²           v_hat = v / (1 - beta2^t)
+        w = w - learning_rate * m_hat / (sqrt(v_hat) + eps)
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        Shares of the old averages that are kept, in [0, 1]; no unit.
+    eps : float
+        Keeps the quotient finite; unit of the gradient.
+
+    References
+    ----------
+    Kingma, Ba 2015, "Adam", arXiv:1412.6980, algorithm 1.
+    """
+
+    slots = 2
+
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
+        super().__init__()
+        advice = "It is the share of the old average that is kept; 0.9 and 0.999 are usual."
+        self.beta1 = as_real("Adam", "beta1", beta1, 0.0, 1.0, advice)
+        self.beta2 = as_real("Adam", "beta2", beta2, 0.0, 1.0, advice)
+        self.eps = as_real("Adam", "eps", eps, 0.0, 1.0, "1e-8 is usual.", above=True)
+
+    def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
+        """Change one parameter in place, and its two averages."""
+        m, v = memory
+        number = values.dtype.type
+        m += number(1 - self.beta1) * (gradient - m)
+        v += number(1 - self.beta2) * (gradient * gradient - v)
+        size = np.sqrt(v / number(1 - self.beta2**self.steps))
+        size += number(self.eps)
+        values -= number(learning_rate / (1 - self.beta1**self.steps)) * (m / size)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}

@@ -1,0 +1,5 @@
+"""Honesty: does a backward pass compute the gradient of its forward pass?"""
+
+from xhat.verify.numeric import GradientCheck, GradientRow, check_network
+
+__all__ = ["GradientCheck", "GradientRow", "check_network"]

@@ -1,0 +1,160 @@
+"""Numeric derivatives, and the check of a whole network against them.
+
+Two ways to a derivative along a direction v, both exact enough to judge a backward pass in float64:
+
+    complex step          Im f(x + ihv) / h          no subtraction, so h may be 1e-30: right to the last digits
+    central differences   (f(x + hv) - f(x - hv)) / 2h      for functions that do not take complex numbers
+
+Source of the complex step: Squire, Trapp 1998, "Using complex variables to estimate derivatives of real functions",
+SIAM Review 40(1), eq. (6).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from xhat.checks import Array, as_generator, as_values
+from xhat.core import Layer
+from xhat.networks import Sequential
+
+_COMPLEX_STEP = 1e-30
+_TOLERANCE = 1e-9
+_DIRECTIONS = 4
+
+
+def complex_step(f: Callable[[Array], Any], x: Array, direction: Array) -> float:
+    """Return the derivative of the number f(x) along a direction, for an f that takes complex arrays."""
+    return float(np.imag(f(x + 1j * _COMPLEX_STEP * direction))) / _COMPLEX_STEP
+
+
+def central_difference(f: Callable[[Array], Any], x: Array, direction: Array, step: float = 1e-5) -> float:
+    """Return the derivative of the number f(x) along a direction, from both sides."""
+    return float((f(x + step * direction) - f(x - step * direction)) / (2 * step))
+
+
+class GradientRow(NamedTuple):
+    """The verdict on one gradient."""
+
+    name: str  # "0.w"
+    shape: tuple[int, ...]
+    size: float  # Euclidean length of the gradient
+    error: float  # largest difference to the true derivative along a random direction
+    relative_error: float  # error / size
+    ok: bool
+
+
+class GradientCheck(NamedTuple):
+    """The verdict on all gradients of a network.
+
+    `worst` is the largest relative error; `ok` says whether every gradient is right.
+    """
+
+    rows: tuple[GradientRow, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every gradient is right."""
+        return all(row.ok for row in self.rows)
+
+    @property
+    def worst(self) -> float:
+        """The largest relative error."""
+        return max((row.relative_error for row in self.rows), default=0.0)
+
+    def __str__(self) -> str:
+        """Return a table with a row per gradient."""
+        head = f"{'gradient':12}  {'shape':>12}  {'size':>9}  {'error':>9}  {'relative':>9}"
+        rows = [
+            f"{'d ' + r.name:12}  {'x'.join(map(str, r.shape)):>12}  {r.size:9.2e}  {r.error:9.1e}  "
+            f"{r.relative_error:9.1e}  {'ok' if r.ok else 'WRONG'}"
+            for r in self.rows
+        ]
+        return "\n".join([head, *rows])
+
+
+def check_network(
+    network: Sequential,
+    x: ArrayLike,
+    targets: ArrayLike,
+    *,
+    l2: float = 0.0,
+    rng: int | np.random.Generator = 0,
+) -> GradientCheck:
+    """Compare the gradients of a network on a batch with the true derivatives of its loss.
+
+    The gradients are those that training would use, computed in float64 by the same functions. The true derivatives come
+    from the layers' reference functions by the complex step, along random directions for every parameter and for x. The
+    network is not changed.
+
+    Parameters
+    ----------
+    network : Sequential
+        What to check.
+    x : array_like, shape (N, ...)
+        A small batch; 16 samples are plenty.
+    targets : array_like
+        As the network's loss takes them.
+    l2 : float
+        As in training.
+    rng : int or numpy.random.Generator
+        Draws the directions.
+
+    Returns
+    -------
+    GradientCheck
+        A row per parameter, and one for x. A gradient is right if it differs by less than 1e-9 of its size.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> net = xhat.mlp(5, [7], 3, normalization="batch", dropout=0.2, rng=0)
+    >>> x = np.random.default_rng(0).standard_normal((8, 5))
+    >>> check = xhat.verify.check_network(net, x, np.arange(8) % 3)
+    >>> check.ok, len(check.rows), check.worst < 1e-12
+    (True, 6, True)
+    """
+    draw = as_generator("check_network", rng)
+    wide = network.astype(np.float64)
+    values = as_values("check_network", "x", x).astype(np.float64)
+    wanted = np.asarray(targets)
+
+    trained = copy.deepcopy(wide)
+    scores, caches = trained.forward(values, training=True)
+    _, dscores = wide.loss.function(scores, wanted)
+    dx, gradients = trained.backward(dscores, caches)
+    trained.penalty(l2, gradients)
+
+    arrays = {"x": values, **wide.parameters}
+    rows: list[GradientRow] = []
+    for name in (*wide.parameters, "x"):
+        gradient = dx if name == "x" else gradients[name]
+
+        def loss(changed: Array, name: str = name) -> Any:
+            return _reference_loss(wide, {**arrays, name: changed}, wanted, l2)
+
+        error = 0.0
+        for _ in range(_DIRECTIONS):
+            direction = draw.standard_normal(gradient.shape)
+            slope = complex_step(loss, arrays[name], direction)
+            error = max(error, abs(slope - float((gradient * direction).sum())))
+        size = math.sqrt(float((gradient * gradient).sum()))
+        relative = error / size if size else (math.inf if error else 0.0)
+        rows.append(GradientRow(name, gradient.shape, size, error, relative, relative < _TOLERANCE))
+    return GradientCheck(tuple(rows))
+
+
+def _reference_loss(network: Sequential, arrays: dict[str, Array], targets: Array, l2: float) -> Any:
+    """Return the loss by the reference functions alone, with these parameters."""
+    y = arrays["x"]
+    penalty = 0.0
+    for i, original in enumerate(network.layers):
+        layer: Layer = copy.copy(original)
+        layer.parameters = {name: arrays[f"{i}.{name}"] for name in original.parameters}
+        arguments = copy.deepcopy(layer.arguments(True))  # a random generator must draw the same mask every time
+        y, _ = layer.op(True).reference_forward(y, **arguments)
+        penalty = penalty + sum((layer.parameters[name] ** 2).sum() for name in layer.weights)
+    return network.loss.reference(y, targets) + l2 / 2 * penalty

@@ -1,0 +1,60 @@
+"""A new layer is one file and one line in the list: a toy layer is pushed through everything."""
+
+import numpy as np
+import pytest
+
+import xhat
+from tests.contract import contract, dynamic_tanh
+from tests.contract.test_mutants import survivors
+from xhat import kernels, verify
+from xhat.training import checkpoints
+
+CASES = contract.cases_of(dynamic_tanh.DynamicTanh)
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """The one line in the list."""
+    monkeypatch.setattr(checkpoints, "LAYERS", (*checkpoints.LAYERS, dynamic_tanh.DynamicTanh))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_toy_layer_keeps_the_contract(case):
+    contract.judge_gradient(case)
+    contract.judge_example(case)
+    contract.check_copies(case)
+    for dtype in contract.DTYPES:
+        contract.judge_agreement(case, dtype)
+        for variant in kernels.VARIANTS:
+            contract.check_layouts(case, variant, dtype)
+            contract.check_out(case, variant, dtype)
+    for variant in kernels.VARIANTS:
+        contract.check_errors(case, variant)
+        contract.check_empty(case, variant)
+
+
+def test_faults_in_the_toy_layer_are_caught():
+    def judge(module):
+        for case in module.DynamicTanh.cases():
+            for judgement in contract.JUDGEMENTS:
+                judgement(case)
+
+    alive, count = survivors(dynamic_tanh.__file__, judge)
+    assert count > 20
+    assert not alive, "\n".join(alive)
+
+
+def test_toy_layer_learns_is_checked_and_saved(listed, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 5), np.float32)
+    labels = (x[:, 0] > x[:, 1]).astype(int)
+    net = xhat.Sequential(
+        [xhat.Affine(5, 16, rng=rng), dynamic_tanh.DynamicTanh(16), xhat.Affine(16, 2, rng=rng)]
+    )
+    assert verify.check_network(net, x[:8], labels[:8]).ok
+    history = xhat.Trainer(net, learning_rate=0.02, batch_size=32).fit(x, labels, epochs=8)
+    assert history[-1].score > 0.95
+    xhat.save(net, tmp_path / "net.safetensors")
+    again = xhat.load(tmp_path / "net.safetensors")
+    assert np.array_equal(again.predict(x), net.predict(x))
+    assert "DynamicTanh(features=16)" in str(again)

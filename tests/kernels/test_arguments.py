@@ -1,0 +1,236 @@
+"""Whatever is passed: the right result, or an error that says what is wrong. Never a crash."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.kernels import oracle
+from xhat import kernels
+
+pytestmark = oracle.needs_native
+
+native = kernels.native
+OPTIONAL = {"gamma", "beta"}
+WRITTEN = {
+    "forward": {"out", "mean", "mean_low", "var", "rstd"},
+    "backward": {"out", "dgamma", "dbeta"},
+    "apply": {"out"},
+}
+NAMES = {
+    "rows_forward": "x gamma beta eps out mean mean_low var rstd",
+    "rows_backward": "dy x gamma mean mean_low rstd out dgamma dbeta",
+    "channels_forward": "x gamma beta eps out mean mean_low var rstd",
+    "channels_apply": "x gamma beta mean rstd out",
+    "channels_backward": "dy x gamma mean mean_low rstd out dgamma dbeta",
+    "channels_apply_backward": "dy x gamma mean rstd out dgamma dbeta",
+}
+
+
+def written(function):
+    return WRITTEN[function.rpartition("_")[2]]
+
+
+def shape_of(function, name):
+    if name in ("x", "dy", "out"):
+        return (6, 4) if function.startswith("rows") else (3, 4, 2)
+    if name in ("gamma", "beta", "dgamma", "dbeta") or function.startswith("channels"):
+        return (4,)
+    return (6,)
+
+
+def good(function):
+    rng = np.random.default_rng(24)
+    return {
+        name: 1e-5 if name == "eps" else rng.standard_normal(shape_of(function, name))
+        for name in NAMES[function].split()
+    }
+
+
+ARRAYS = [(f, name) for f, names in NAMES.items() for name in names.split() if name != "eps"]
+PARAMETERS = [(f, name) for f, name in ARRAYS if name not in ("x", "dy", "out")]
+LIKE_X = [(f, name) for f, name in ARRAYS if name in ("dy", "out")]
+
+
+def refuse(function, error, message, **changes):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        getattr(native, function)(**{**good(function), **changes})
+
+
+@pytest.mark.parametrize("function", NAMES)
+def test_good_arguments_are_taken(function):
+    assert getattr(native, function)(**good(function)) is None
+
+
+@pytest.mark.parametrize(("function", "name"), ARRAYS)
+def test_none_and_strangers(function, name):
+    for stranger, kind in ((None, "NoneType"), (3.0, "float"), ([1.0, 2.0], "list"), ("x", "str")):
+        if stranger is None and name in OPTIONAL:
+            continue
+        refuse(
+            function,
+            TypeError,
+            f"{function}: expected {name} as an array of float32 or float64, got {kind}. "
+            "Convert it with np.asarray.",
+            **{name: stranger},
+        )
+
+
+@pytest.mark.parametrize(("function", "name"), ARRAYS)
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [("f2", "e"), ("i4", "i"), ("i8", "l"), (">f8", ">d"), ("?", "?"), ("c8", "Zf"), ("O", "O")],
+)
+def test_other_types(function, name, dtype, text):
+    refuse(
+        function,
+        TypeError,
+        f"{function}: expected {name} of native float32 or float64, got buffer format '{text}'. "
+        "Convert it with astype.",
+        **{name: np.zeros(shape_of(function, name), dtype)},
+    )
+
+
+@pytest.mark.parametrize(("function", "name"), PARAMETERS)
+def test_parameters_and_statistics_are_float64(function, name):
+    refuse(
+        function,
+        TypeError,
+        f"{function}: expected {name} of float64, got float32. Convert it with astype.",
+        **{name: np.zeros(shape_of(function, name), np.float32)},
+    )
+
+
+@pytest.mark.parametrize(("function", "name"), LIKE_X)
+def test_type_of_x(function, name):
+    refuse(
+        function,
+        TypeError,
+        f"{function}: expected {name} of float64, got float32. Convert it with astype.",
+        **{name: np.zeros(shape_of(function, name), np.float32)},
+    )
+
+
+@pytest.mark.parametrize(("function", "name"), PARAMETERS)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (5,), (7,), (4, 1), (6, 1)])
+def test_sizes(function, name, shape):
+    right = shape_of(function, name)
+    refuse(
+        function,
+        ValueError,
+        f"{function}: expected {name} of shape {right}, got {shape}. Make it fit x.",
+        **{name: np.zeros(shape)},
+    )
+
+
+@pytest.mark.parametrize(("function", "name"), LIKE_X)
+@pytest.mark.parametrize("shape", [(), (24,), (4, 6), (6, 5), (3, 2, 4), (3, 4, 3), (1, 3, 4, 2)])
+def test_shape_of_x(function, name, shape):
+    refuse(
+        function,
+        ValueError,
+        f"{function}: expected {name} of shape {shape_of(function, name)}, got {shape}. Make it fit x.",
+        **{name: np.zeros(shape)},
+    )
+
+
+@pytest.mark.parametrize("function", NAMES)
+@pytest.mark.parametrize("shape", [(), (24,), (1, 3, 4, 2)])
+def test_dimensions_of_x(function, shape):
+    meaning = "(rows, columns)" if function.startswith("rows") else "(outer, channels, inner)"
+    refuse(
+        function,
+        ValueError,
+        f"{function}: expected x of shape {meaning}, got {shape}. Reshape it.",
+        x=np.zeros(shape),
+    )
+
+
+@pytest.mark.parametrize(("function", "name"), ARRAYS)
+def test_strides(function, name):
+    shape = shape_of(function, name)
+    for array in (np.zeros((*shape[:-1], 2 * shape[-1]))[..., ::2], np.zeros(shape)[::-1]):
+        refuse(
+            function,
+            ValueError,
+            f"{function}: expected {name} to be C-contiguous, got other strides. "
+            "Convert it with np.ascontiguousarray.",
+            **{name: array},
+        )
+
+
+@pytest.mark.parametrize(("function", "name"), ARRAYS)
+def test_alignment(function, name):
+    shape = shape_of(function, name)
+    size = 8 * int(np.prod(shape))
+    refuse(
+        function,
+        ValueError,
+        f"{function}: expected {name} to be aligned, got an address between two elements. Copy it.",
+        **{name: np.zeros(size + 1, np.uint8)[1:].view(np.float64).reshape(shape)},
+    )
+
+
+@pytest.mark.parametrize(("function", "name"), ARRAYS)
+def test_read_only(function, name):
+    arguments = good(function)
+    arguments[name].flags.writeable = False
+    if name in written(function):
+        refuse(
+            function,
+            ValueError,
+            f"{function}: expected {name} to be writable, got a read-only array. Pass one that may be written.",
+            **{name: arguments[name]},
+        )
+    else:
+        getattr(native, function)(**arguments)
+
+
+@pytest.mark.parametrize("function", NAMES)
+def test_nothing_written_shares_memory(function):
+    arrays = [name for name in NAMES[function].split() if name != "eps"]
+    memory = np.zeros(100)
+    for a in arrays:
+        for b in arrays:
+            if a == b or not {a, b} & written(function):
+                continue
+            changes = {}
+            for name, start in ((a, 0), (b, 2)):
+                shape = shape_of(function, name)
+                changes[name] = memory[start : start + int(np.prod(shape))].reshape(shape)
+            order = sorted((a, b), key=arrays.index)
+            output, other = order if order[0] in written(function) else order[::-1]
+            refuse(
+                function,
+                ValueError,
+                f"{function}: expected {output} to share no memory with {other}, got overlapping arrays. "
+                "Pass an array of its own.",
+                **changes,
+            )
+
+
+@pytest.mark.parametrize("function", ["rows_forward", "channels_forward"])
+@pytest.mark.parametrize("eps", [-1.0, -1e-300, np.nan, np.inf, -np.inf])
+def test_eps(function, eps):
+    refuse(
+        function,
+        ValueError,
+        f"{function}: expected eps finite and >= 0, got {eps!r}. It is added to a variance.",
+        eps=eps,
+    )
+
+
+def test_refused_arrays_are_let_go():
+    """A refused array may be resized: nobody holds its memory."""
+    x = np.zeros((3, 4))
+    with pytest.raises(ValueError, match="to be C-contiguous"):
+        native.rows_forward(**{**good("rows_forward"), "x": x, "out": np.zeros((4, 3)).T})
+    x.resize((6, 4), refcheck=False)
+    assert x.shape == (6, 4)
+
+
+def test_unknown_variant():
+    with pytest.raises(
+        ValueError, match=r"^use: expected a name from variants\(\), got 'best'. Choose one of them.$"
+    ):
+        native.use("best")

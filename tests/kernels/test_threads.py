@@ -1,0 +1,161 @@
+"""Many Python threads, fork at any time, spawn, exit: no hang, no crash, the same bits."""
+
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.kernels import oracle
+from tests.kernels.oracle import bits, make_case, run
+from xhat import kernels
+
+pytestmark = oracle.needs_native
+
+COMPUTE = """
+import os, sys, threading, time
+import numpy as np
+from xhat import kernels
+
+kernels.set_num_threads(3)
+rng = np.random.default_rng(25)
+x = rng.standard_normal((700, 300), np.float32)
+
+def compute():
+    y, dx = np.empty_like(x), np.empty_like(x)
+    statistics = kernels.channels_forward(x[:, :, None], None, None, 1e-5, y[:, :, None])
+    dgamma, _ = kernels.rows_backward(x, y, None, kernels.rows_forward(y, None, None, 1e-5, dx), dx)
+    return y.tobytes() + dx.tobytes() + dgamma.tobytes() + statistics.var.tobytes()
+
+expected = compute()
+"""
+
+
+def finishes(code, tmp_path, seconds=60):
+    """Run a script in its own process: it must end by itself, and well."""
+    script = tmp_path / "script.py"
+    script.write_text(COMPUTE + textwrap.dedent(code))
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_many_python_threads():
+    rng = np.random.default_rng(26)
+    cases = [make_case(s, np.float32, rng) for s in ((300, 500), (900, 130, 1), (4, 20, 1500))]
+    expected = [bits(run(case)) for case in cases]
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(3)
+
+    def work(start):
+        for call in range(200):
+            index = (start + call) % len(cases)
+            assert bits(run(cases[index])) == expected[index]
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(work, range(8)))
+    kernels.set_num_threads(before)
+
+
+def test_threads_may_change_while_others_compute():
+    rng = np.random.default_rng(27)
+    case = make_case((900, 130, 1), np.float32, rng)
+    expected = bits(run(case))
+    before = kernels.get_num_threads()
+
+    def work(n):
+        for call in range(50):
+            kernels.set_num_threads(1 + (n + call) % 6)
+            assert bits(run(case)) == expected
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(4)))
+    kernels.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this system")
+def test_fork_while_others_compute(tmp_path):
+    code = """
+        stop = threading.Event()
+        wrong = []
+
+        def keep_computing():
+            while not stop.is_set():
+                if compute() != expected:
+                    wrong.append(1)
+
+        threads = [threading.Thread(target=keep_computing) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if compute() == expected == compute() else 1)
+            deadline = time.monotonic() + 30
+            while (status := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(child, 9)
+                    sys.exit("a forked child hangs")
+                time.sleep(0.001)
+            if status[1] != 0:
+                sys.exit(f"a forked child ended with status {status[1]}")
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.exit("wrong results in the parent" if wrong or compute() != expected else 0)
+    """
+    finishes(code, tmp_path, 120)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this system")
+def test_children_of_children(tmp_path):
+    code = """
+        def descend(depth):
+            if compute() != expected:
+                os._exit(1)
+            if depth == 0:
+                os._exit(0)
+            child = os.fork()
+            if child == 0:
+                descend(depth - 1)
+            os._exit(os.waitpid(child, 0)[1] != 0 or compute() != expected)
+
+        child = os.fork()
+        if child == 0:
+            descend(4)
+        sys.exit(os.waitpid(child, 0)[1])
+    """
+    finishes(code, tmp_path)
+
+
+def test_spawn(tmp_path):
+    code = """
+        def right(_):
+            return compute() == expected
+
+        if __name__ == "__main__":
+            import multiprocessing
+
+            with multiprocessing.get_context("spawn").Pool(2) as pool:
+                assert pool.map(right, range(4)) == [True] * 4
+    """
+    finishes(code, tmp_path)
+
+
+def test_exit_while_a_thread_computes(tmp_path):
+    code = """
+        def forever():
+            while True:
+                compute()
+
+        for _ in range(3):
+            threading.Thread(target=forever, daemon=True).start()
+        time.sleep(0.1)
+        print("end")
+    """
+    assert finishes(code, tmp_path) == "end\n"
