@@ -23,8 +23,13 @@ std::string shape_text(const Py_buffer& view) { return shape_text(view.ndim, vie
 [[noreturn]] void raise_type(const std::string& message) { throw nb::type_error(message.c_str()); }
 [[noreturn]] void raise_value(const std::string& message) { throw nb::value_error(message.c_str()); }
 
-bool is_double(const Py_buffer& view) { return view.format && std::strcmp(view.format, "d") == 0; }
-bool is_float(const Py_buffer& view) { return view.format && std::strcmp(view.format, "f") == 0; }
+// "=" says native order, perhaps not aligned.
+bool has_format(const Py_buffer& view, const char* plain, const char* standard) {
+  return view.format && (std::strcmp(view.format, plain) == 0 || std::strcmp(view.format, standard) == 0);
+}
+
+bool is_double(const Py_buffer& view) { return has_format(view, "d", "=d"); }
+bool is_float(const Py_buffer& view) { return has_format(view, "f", "=f"); }
 
 std::string type_text(const Py_buffer& view) {
   if (is_double(view)) return "float64";

@@ -2,10 +2,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,6 +45,26 @@ void use(const std::string& name) {
   for (const Variant* variant : available())
     if (name == variant->name) return in_use.store(variant);
   throw nb::value_error(("use: expected a name from variants(), got '" + name + "'. Choose one of them.").c_str());
+}
+
+// Calls work() without the interpreter lock.
+template <class Work>
+void without_lock(const Work& work) {
+  std::exception_ptr error;
+  PyThreadState* const state = PyEval_SaveThread();
+  try {
+    work();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    // The interpreter has ended, and CPython before 3.14 ends its daemon threads by unwinding their stack, which C++
+    // answers with an abort. Like 3.14, wait for the end of the process instead.
+    for (;;) pause();
+  }
+  if (error) std::rethrow_exception(error);
 }
 
 // The arrays of one call, held until it ends.
@@ -94,11 +116,12 @@ class Arguments {
   void run(const Array& x, const Function& function) {
     expect_outputs_apart();
     const Variant& variant = *in_use.load();
-    const nb::gil_scoped_release release;
-    if (x.is_float32())
-      function(variant.float32, float{});
-    else
-      function(variant.float64, double{});
+    without_lock([&] {
+      if (x.is_float32())
+        function(variant.float32, float{});
+      else
+        function(variant.float64, double{});
+    });
   }
 
  private:

@@ -5,6 +5,8 @@ shape or value a ValueError. What passes comes back in the one form that the lay
 C-contiguous, aligned, native byte order. An array that has this form already is passed on, not copied.
 """
 
+from __future__ import annotations
+
 import math
 import operator
 from typing import Any, TypeAlias
@@ -94,14 +96,18 @@ def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inpu
     return out
 
 
-def as_axis(who: str, name: str, axis: object, ndim: int) -> int:
-    """Return `axis` counted from the front."""
+def as_axis(who: str, name: str, axis: object, ndim: int | None) -> int:
+    """Return `axis` counted from the front of an array of `ndim` axes; as it is while `ndim` is not known."""
     try:
         index = operator.index(axis)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
             f"{who}: expected {name} as an integer, got {type(axis).__name__}. Count the axes of x from 0."
         ) from None
+    if ndim is None:
+        return index
+    if ndim == 0:
+        raise ValueError(f"{who}: expected an x with at least one axis, got a single number. Give an array.")
     if not -ndim <= index < ndim:
         raise ValueError(
             f"{who}: expected {name} from {-ndim} to {ndim - 1} for an x of {ndim} axes, got {index}. "
@@ -129,7 +135,7 @@ def as_eps(who: str, eps: object) -> float:
     if type(eps) is float and 0.0 <= eps < math.inf:
         return eps
     return as_real(
-        who, "eps", eps, 0.0, math.inf, "eps is added to a variance (unit of x squared); 1e-5 is usual."
+        who, "eps", eps, 0.0, math.inf, "The eps is added to a variance (unit of x squared); 1e-5 is usual."
     )
 
 
@@ -175,8 +181,13 @@ def as_parameter_dtype(who: str, dtype: DTypeLike) -> Dtype:
 def check_cache(who: str, cache: object, *kinds: type) -> None:
     """Refuse anything but a cache that the matching forward makes."""
     if type(cache) not in kinds:
-        names = " or ".join(f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}" for kind in kinds)
+        names = " or ".join(_qualified(kind) for kind in kinds)
         raise TypeError(
-            f"{who}: expected a cache of type {names}, got {type(cache).__name__}. "
+            f"{who}: expected a cache of type {names}, got {_qualified(type(cache))}. "
             "Pass on the cache that forward returned."
         )
+
+
+def _qualified(kind: type) -> str:
+    """Return the name of a class with its module's, which tells the caches of layers apart."""
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"

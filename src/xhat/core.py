@@ -6,6 +6,8 @@ a layer must be provably right. Everything generic (contract tests, networks, fi
 is written against these three and the list `xhat.layers.LAYERS`; no layer is named anywhere else.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -144,12 +146,13 @@ class Case:
 
 
 class LossCase(NamedTuple):
-    """A small situation in which a loss must be right; `loss` and `dpredictions` are worked out by hand."""
+    """A small situation in which a loss must be right; what has a default may be worked out by hand."""
 
     predictions: Array
     targets: Array
     loss: float | None = None
     dpredictions: ArrayLike | None = None
+    score: float | None = None
 
 
 class Loss(NamedTuple):

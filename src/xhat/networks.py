@@ -1,5 +1,7 @@
 """Networks: layers in a row, with a loss at the end."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -308,7 +310,7 @@ def mlp(
        softmax_cross_entropy                          408,074
     """
     who = "mlp"
-    rate = as_real(who, "dropout", dropout, 0.0, 1.0, "dropout is the share that is dropped.")
+    rate = as_real(who, "dropout", dropout, 0.0, 1.0, "The dropout is the share that is dropped.")
     if normalization is not None:
         as_choice(who, "normalization", normalization, tuple(NORMALIZATIONS))
     as_choice(who, "activation", activation, ("relu",))

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
-
 from tests.kernels import oracle
+
 from xhat import kernels
 
 pytestmark = oracle.needs_native
@@ -179,7 +179,8 @@ def test_read_only(function, name):
         refuse(
             function,
             ValueError,
-            f"{function}: expected {name} to be writable, got a read-only array. Pass one that may be written.",
+            f"{function}: expected {name} to be writable, got a read-only array. "
+            "Pass one that may be written.",
             **{name: arguments[name]},
         )
     else:

@@ -1,14 +1,15 @@
 """The choice of the variant, the number of threads, and life without the native module."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
 import pytest
-
 from tests.kernels import oracle
+
 from xhat import kernels
 
 LISTED = ", ".join(kernels.VARIANTS)
@@ -53,9 +54,10 @@ def test_use_ends_with_an_exception():
 
 def test_unknown_variant():
     message = f"kernels.use: expected one of {LISTED}, got 'fast'. Only these can run here."
-    with pytest.raises(ValueError) as caught, kernels.use("fast"):
+    if kernels.reason:
+        message += f" The native module is absent: {kernels.reason}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"), kernels.use("fast"):
         pass
-    assert str(caught.value).startswith(message)
 
 
 @oracle.needs_native
@@ -151,18 +153,16 @@ def test_threads_are_an_integer(n):
     message = (
         f"set_num_threads: expected an integer, got {n!r} ({type(n).__name__}). Pass a number of threads."
     )
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         kernels.set_num_threads(n)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("n", [0, -1, 1025, 2**70])
 def test_threads_are_in_range(n):
     before = kernels.get_num_threads()
     message = f"set_num_threads: expected n from 1 to 1024, got {n}. Pass 1 for no other thread."
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         kernels.set_num_threads(n)
-    assert str(caught.value) == message
     assert kernels.get_num_threads() == before
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
 from tests.kernels import oracle
 from tests.kernels.oracle import DTYPES, bits, make_case, run
+
 from xhat import kernels
 
 pytestmark = oracle.needs_native
@@ -47,15 +47,14 @@ def test_threads_agree_bit_for_bit(case, dtype):
     assert all(r == results[0] for r in results)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_fixed_statistics_agree_bit_for_bit(case, threads):
-    if oracle.is_rows(case):
-        pytest.skip("the rows loop has no fixed statistics")
-    kernels.set_num_threads(threads)
-    ones = np.ones(case.x.shape[1])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) == 3], ids=str)
+def test_fixed_statistics_agree_bit_for_bit(shape):
+    case = make_case(shape, np.float32, np.random.default_rng(21))
+    ones = np.ones(shape[1])
     results = []
-    for name in NATIVE:
+    for name, threads in [(name, threads) for name in NATIVE for threads in (1, 3)]:
         y, dx = np.full_like(case.x, np.nan), np.full_like(case.x, np.nan)
+        kernels.set_num_threads(threads)
         with kernels.use(name):
             kernels.channels_apply(case.x, case.gamma, case.beta, ones, ones, y)
             sums = kernels.channels_apply_backward(case.dy, case.x, case.gamma, ones, ones, dx)

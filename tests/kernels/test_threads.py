@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-
 from tests.kernels import oracle
 from tests.kernels.oracle import bits, make_case, run
+
 from xhat import kernels
 
 pytestmark = oracle.needs_native

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xhat.cli.console import Refusal, complain, console
+from xhat.cli.console import Refusal, complain, say
 from xhat.cli.info import info
 from xhat.cli.predict import predict
 from xhat.cli.train import train
@@ -29,7 +29,7 @@ app.command()(info)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        console.print(f"xhat {version('xhat')} (Python {platform.python_version()})")
+        say(f"xhat {version('xhat')} (Python {platform.python_version()})")
         raise typer.Exit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
 
 
 @contextmanager
-def refusing(code: Literal[1, 2] = 1) -> Iterator[None]:
+def refusing(code: Literal[1, 2] = 1) -> Generator[None]:
     """Turn the errors of a library call on the user's data, model or settings into a `Refusal`.
 
     Only such calls stand inside; an error anywhere else is our own mistake and keeps its traceback.

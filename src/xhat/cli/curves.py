@@ -1,5 +1,8 @@
 """The pictures: learning curves, predicted against true values, and the single images of a data set."""
 
+# matplotlib leaves its keyword arguments without types
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import io
@@ -12,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,12 +53,12 @@ def draw_curves(title: str, outcomes: Sequence[Outcome]) -> bytes:
         _curve(loss, outcome, colour, "loss")
         _curve(score, outcome, colour, "score")
     if any(outcome.epochs for outcome in outcomes):
-        _loss_scale(loss, outcomes)
-        loss.legend(frameon=False, fontsize=9, loc="best", labelcolor=_INK)
-    if score_name == "accuracy":
-        low, high = score.get_ylim()
-        score.set_ylim(max(low, 0.0), min(high, 1.0) if high <= 1.0 else 1.0 + 0.02 * (1.0 - max(low, 0.0)))
-        score.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _scale_loss(loss, outcomes)
+        handles, labels = loss.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK
+        )
+    _scale_score(score, outcomes)
     return _png(figure)
 
 
@@ -66,7 +69,7 @@ def _style(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_FAINT)
-    axes.tick_params(colors=_INK, length=0, labelsize=9)
+    axes.tick_params(which="both", colors=_INK, length=0, labelsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.03)
 
@@ -94,7 +97,7 @@ def _curve(axes: Axes, outcome: Outcome, colour: str, quantity: str) -> None:
         )  # fmt: skip
 
 
-def _loss_scale(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+def _scale_loss(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     values = [
         value
         for outcome in outcomes
@@ -104,10 +107,27 @@ def _loss_scale(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     finite = [value for value in values if math.isfinite(value) and value > 0]
     if finite and max(finite) > 20 * min(finite):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
+
+
+def _scale_score(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    """Leave the first epochs of training out of sight where they would press all that follows to the top."""
+    seen = [
+        value
+        for outcome in outcomes
+        for epoch in outcome.epochs
+        for value in (epoch.validation_score, epoch.score if epoch.epoch > 1 else math.nan)
+        if math.isfinite(value)
+    ]
+    if len(seen) > 1 and max(seen) > min(seen):
+        room = 0.06 * (max(seen) - min(seen))
+        axes.set_ylim(min(seen) - room, max(seen) + room)
+    if outcomes[0].network.score_name == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def draw_agreement(true: NDArray[np.float64], predicted: NDArray[np.float64], target: str) -> bytes:

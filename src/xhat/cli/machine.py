@@ -1,11 +1,14 @@
-"""What this machine is: the CPU, and the kernels that NumPy's BLAS chose for it."""
+"""What this machine is: the CPU, the kernels that NumPy's BLAS chose for it, and the threads in use."""
 
 from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
+
+from xhat import kernels
 
 _AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 _AVX512_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
@@ -91,9 +94,7 @@ def blas() -> list[Blas]:
     list of Blas
         One entry per library.
     """
-    from threadpoolctl import threadpool_info  # pyright: ignore[reportUnknownVariableType]
-
-    pools = cast(list[dict[str, Any]], threadpool_info())
+    pools: list[dict[str, Any]] = import_module("threadpoolctl").threadpool_info()
     return [
         Blas(
             str(pool["internal_api"]),
@@ -104,6 +105,23 @@ def blas() -> list[Blas]:
         for pool in pools
         if pool["user_api"] == "blas"
     ]
+
+
+def use_threads(count: int) -> None:
+    """Set the threads of the kernels and of every BLAS in this process.
+
+    Parameters
+    ----------
+    count : int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If there are more than the kernels take.
+    """
+    kernels.set_num_threads(count)
+    import_module("threadpoolctl").threadpool_limits(count)
 
 
 def blas_advice(processor: Cpu, libraries: list[Blas]) -> str:

@@ -51,15 +51,14 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """The time spent in its epochs, validation included."""
+        """The time spent in training, without the looks at validation data."""
         return sum(epoch.seconds for epoch in self.epochs)
 
     @property
     def samples_per_second(self) -> float:
-        """The training throughput, the mean over its epochs; nan before the first epoch ended."""
-        if not self.epochs:
-            return math.nan
-        return sum(epoch.samples_per_second for epoch in self.epochs) / len(self.epochs)
+        """The training throughput over all its epochs; nan before the first epoch ended."""
+        samples = sum(epoch.samples_per_second * epoch.seconds for epoch in self.epochs)
+        return samples / self.seconds if self.epochs else math.nan
 
 
 CHECK_HEADS = ("parameter", "shape", "gradient", "error", "relative error", "")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
 import xhat
 from xhat import datasets
-from xhat.cli.console import Refusal, console, refusing, table
+from xhat.cli.console import Refusal, refusing, say, show
 from xhat.cli.outcome import number, probabilities, score
 
 if TYPE_CHECKING:
@@ -22,9 +22,14 @@ _CLASSES_SHOWN = 3
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model.safetensors that `xhat train` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model.safetensors that `xhat train` wrote.")
+    ],
     data: Annotated[
-        str, typer.Argument(help="A data set by name, or a file with the columns the model wants.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="A data set by name, or a file with the columns the model wants."
+        ),
     ],
     target: Annotated[
         str | None,
@@ -40,76 +45,84 @@ def predict(
             f"xhat predict: expected a model that knows its columns, got {model} without them. "
             "Train it with xhat train, or give Sequential its features."
         )
-    trained_on: Any = network.notes.get("target")
     with refusing():
         x, y = datasets.read_features(
-            data, network.features, target=target or trained_on, classes=network.classes
+            data, network.features, target=target or network.notes.get("target"), classes=network.classes
         )
-    if (
-        out is not None
-        and out.exists()
-        and any(out.samefile(read) for read in (model, Path(data)) if read.exists())
-    ):
+    if out is not None and any(_same(out, read) for read in (model, Path(data))):
         raise Refusal(
             f"xhat predict: expected --out apart from the inputs, got {out}. Choose another file.", 2
         )
     scores = np.asarray(network.predict(x), np.float64)
     if network.classes is None:
-        heads, rows = (
-            ["row", "prediction"],
-            [[str(i + 1), repr(float(v))] for i, v in enumerate(scores.ravel())],
-        )
-        shown = [[place, number(float(value))] for place, value in rows[:_ROWS_SHOWN]]
-        if y is not None:
-            heads.append("true")
-            truths = [float(value) for value in np.asarray(y).ravel()]
-            rows = [[*row, repr(truth)] for row, truth in zip(rows, truths, strict=True)]
-            shown = [[*row, number(truth)] for row, truth in zip(shown, truths, strict=False)]
-        shown_heads = heads
+        answer = _values(scores, y)
     else:
-        heads, rows, shown_heads, shown = _classified(probabilities(scores), y, network.classes)
-    console.print(table(f"{model} on {data}", shown_heads, shown, left=1))
-    if len(rows) > len(shown):
-        more = "" if out else " --out writes them all to a file."
-        console.print(f"… and {len(rows) - len(shown):,} more rows.{more}")
+        answer = _classes(probabilities(scores), y, network.classes)
+    show(f"{model} on {data}", answer.shown_heads, answer.shown, left=2)
+    unseen = len(answer.rows) - len(answer.shown)
+    if unseen:
+        say(f"… and {unseen:,} more rows." + ("" if out else " --out writes them all to a file."))
     if y is not None and len(y):
         judged = network.evaluate(x, y)
-        console.print(
-            f"{network.score_name} {score(network.score_name, judged.score)}, loss {number(judged.loss)}"
-        )
+        say(f"\n{network.score_name} {score(network.score_name, judged.score)}, loss {number(judged.loss)}")
     if out is not None:
-        _write(out, heads, rows)
-        console.print(f"Written to {out}", soft_wrap=True)
+        _write(out, answer)
+        say(f"\nWritten to {out}")
 
 
-def _classified(
-    chances: NDArray[np.float64], y: NDArray[Any] | None, classes: tuple[str, ...]
-) -> tuple[list[str], list[list[str]], list[str], list[list[str]]]:
-    """Return the heads and rows of the file, and those of the screen, with the likeliest classes only."""
-    heads = ["row", "prediction", *(f"p({name})" for name in classes)]
-    shown_heads = ["row", "prediction", "probability", "next"]
+class _Answer(NamedTuple):
+    """The predictions as they go to the file, and the first of them as they go to the screen."""
+
+    heads: list[str]
+    rows: list[list[str]]
+    shown_heads: list[str]
+    shown: list[list[str]]
+
+
+def _values(scores: NDArray[np.float64], y: NDArray[Any] | None) -> _Answer:
+    columns = [scores.ravel().tolist()]
     if y is not None:
-        heads.append("true")
-        shown_heads.append("true")
-    rows: list[list[str]] = []
-    shown: list[list[str]] = []
-    order = np.argsort(-chances, axis=1, kind="stable")
-    for i, (chance, ranked) in enumerate(zip(chances, order, strict=True)):
-        place, said = str(i + 1), classes[ranked[0]]
-        true = [] if y is None else [classes[int(y[i])]]
-        rows.append([place, said, *(f"{p:.6g}" for p in chance), *true])
-        if i < _ROWS_SHOWN:
-            others = ", ".join(f"{classes[j]} {chance[j]:.1%}" for j in ranked[1:_CLASSES_SHOWN])
-            shown.append([place, said, f"{chance[ranked[0]]:.1%}", others, *true])
-    return heads, rows, shown_heads, shown
+        columns.append(y.ravel().tolist())
+    heads = ["row", "prediction", "true"][: len(columns) + 1]
+    values = list(zip(*columns, strict=True))
+    rows = [[str(i), *map(repr, row)] for i, row in enumerate(values, 1)]
+    shown = [[str(i), *map(number, row)] for i, row in enumerate(values[:_ROWS_SHOWN], 1)]
+    return _Answer(heads, rows, heads, shown)
 
 
-def _write(out: Path, heads: list[str], rows: list[list[str]]) -> None:
+def _classes(chances: NDArray[np.float64], y: NDArray[Any] | None, classes: tuple[str, ...]) -> _Answer:
+    ranking = np.argsort(-chances, axis=1, kind="stable")
+    said = [classes[int(best)] for best in ranking[:, 0]]
+    true: list[list[str]] = [[]] * len(said) if y is None else [[classes[int(label)]] for label in y]
+    rows = [
+        [str(i), word, *(f"{p:.6g}" for p in chance), *label]
+        for i, (word, chance, label) in enumerate(zip(said, chances, true, strict=True), 1)
+    ]
+    shown = [
+        [
+            str(i + 1),
+            said[i],
+            f"{chances[i, best[0]]:.1%}",
+            ", ".join(f"{classes[int(j)]} {chances[i, j]:.1%}" for j in best[1:]),
+            *true[i],
+        ]
+        for i, best in enumerate(ranking[:_ROWS_SHOWN, :_CLASSES_SHOWN])
+    ]
+    known = [] if y is None else ["true"]
+    heads = ["row", "prediction", *(f"p({name})" for name in classes), *known]
+    return _Answer(heads, rows, ["row", "prediction", "probability", "next", *known], shown)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _write(out: Path, answer: _Answer) -> None:
     try:
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(heads)
-            writer.writerows(rows)
+            writer.writerow(answer.heads)
+            writer.writerows(answer.rows)
     except OSError as error:
         raise Refusal(
             f"xhat predict: expected a file to write to, got {out} ({error.strerror}). "

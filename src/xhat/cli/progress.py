@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xhat.cli.console import console
+from xhat.cli.console import console, say
 from xhat.cli.outcome import number, rate, score
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Live:
             "samples/s",
             "seconds",
         )
-        console.print(_line(heads), style="bold")
+        say(_line(heads), style="bold")
         self._bar.start()
         return self
 
@@ -106,7 +106,7 @@ class Live:
             rate(epoch.samples_per_second),
             f"{epoch.seconds:.2f}",
         )
-        console.print(_line(cells))
+        say(_line(cells))
 
 
 def _line(cells: tuple[str, ...]) -> str:

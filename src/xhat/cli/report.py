@@ -177,8 +177,11 @@ class Report:
             for outcome in self.outcomes
         ]
         heads = ["", "epochs", "best", "seconds", "samples/s", "model"]
+        kept = "best" if "--patience" in self.settings else "last"
+        unit = "" if self.data.classes else " The loss is that of the target divided by its deviation."
         return (
-            _table(["", "data", "loss", self.outcomes[0].network.score_name], rows, words=2)
+            f"<p>Of the network after its {kept} epoch.{unit}</p>"
+            + _table(["", "data", "loss", self.outcomes[0].network.score_name], rows, words=2)
             + "<h3>Speed</h3>"
             + _table(heads, speeds, words=1)
         )
@@ -198,18 +201,16 @@ class Report:
             body += self._mistakes(chances, self.data.classes, self.data.image_shape)
         return _section(f"Confusion on the test data{name}", body)
 
-    def _confusion(self, predicted: NDArray[np.intp], classes: Sequence[str]) -> str:
+    def _confusion(self, predicted: NDArray[np.intp], classes: tuple[str, ...]) -> str:
         count = np.zeros((len(classes), len(classes)), np.int64)
-        np.add.at(count, (self.data.y_test, predicted), 1)
+        np.add.at(count, (self.data.y_test.astype(np.intp), predicted), 1)
         if len(classes) > _MOST_CLASSES:
-            pairs = [
-                (classes[i], classes[j], str(count[i, j]))
-                for i, j in zip(*np.nonzero(count), strict=True)
-                if i != j
-            ]
-            pairs.sort(key=lambda pair: -int(pair[2]))
+            np.fill_diagonal(count, 0)
+            most = np.argsort(-count, axis=None, kind="stable")[:_MOST_MISTAKES]
+            pairs = [divmod(int(place), len(classes)) for place in most if count.flat[place]]
+            rows = [(classes[i], classes[j], str(count[i, j])) for i, j in pairs]
             return "<p>The most frequent confusions.</p>" + _table(
-                ["true", "predicted", "rows"], pairs[:_MOST_MISTAKES], words=2
+                ["true", "predicted", "rows"], rows, words=2
             )
         heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in classes)
         lines: list[str] = []
@@ -224,7 +225,9 @@ class Report:
             f"<tr><th></th>{heads}<th>found</th></tr>{''.join(lines)}</table>"
         )
 
-    def _mistakes(self, chances: NDArray[np.float64], classes: Sequence[str], shape: tuple[int, ...]) -> str:
+    def _mistakes(
+        self, chances: NDArray[np.float64], classes: tuple[str, ...], shape: tuple[int, ...]
+    ) -> str:
         predicted, true = chances.argmax(axis=1), self.data.y_test
         wrong = np.flatnonzero(predicted != true)
         if not wrong.size:
@@ -233,7 +236,7 @@ class Report:
         brightest = float(self.data.x.max()) or 1.0
         figures: list[str] = []
         for row in surest:
-            said, is_ = classes[predicted[row]], classes[int(true[row])]
+            said, is_ = classes[int(predicted[row])], classes[int(true[row])]
             picture = _image(
                 draw_image(self.data.x_test[row], shape, brightest),
                 f"{is_}, taken for {said} (test row {row})",
@@ -262,8 +265,9 @@ def _confusion_cell(count: int, share: float, right: bool) -> str:
     if not count:
         return '<td style="color:#b8bec6">0</td>'
     colour = "0,114,178" if right else "213,94,0"
-    ink = "#fff" if share > 0.55 else "#1c2024"
-    return f'<td style="background:rgba({colour},{max(share, 0.08):.2f});color:{ink}">{count}</td>'
+    strength = max(share**0.5, 0.08)  # the root, so that a confusion of a few percent is seen
+    ink = "#fff" if strength > 0.55 else "#1c2024"
+    return f'<td style="background:rgba({colour},{strength:.2f});color:{ink}">{count}</td>'
 
 
 def _text(words: str) -> str:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -161,7 +162,7 @@ def _train_one(settings: Settings, norm: str, read: Dataset, parts: Parts, file:
             )  # fmt: skip
     except KeyboardInterrupt:
         stopped = True
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+        signal.signal(signal.SIGINT, _exit_at_once)
         say("\nStopped. Keeping what was reached; Ctrl-C again ends at once.", style="yellow")
     results = {"train": network.evaluate(parts.x, y)}
     if validation is not None:
@@ -173,6 +174,10 @@ def _train_one(settings: Settings, norm: str, read: Dataset, parts: Parts, file:
         xhat.save(network, file)
     history = trainer.history
     return Outcome(label, network, check, history.epochs, history.best, results, stopped, file)
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(130)
 
 
 def _network(settings: Settings, norm: str, read: Dataset, parts: Parts) -> Sequential:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,7 @@ def train(
 
     Ctrl-C ends the training and keeps what was reached; a second Ctrl-C ends at once.
     """
-    from xhat.cli import curves  # noqa: F401  matplotlib takes a while to load, and must be found before training
+    import_module("matplotlib")  # takes a while to load, so it is here; and must be found before training
 
     if compare == norm:
         raise Refusal(
@@ -90,7 +91,12 @@ def train(
         data, target, _widths(hidden), norm, compare, dropout, epochs, batch_size, learning_rate, optimizer,
         schedule, l2, patience, validation, seed, threads,
     )  # fmt: skip
-    _use_threads(threads)
+    if threads is not None:
+        with refusing(2):
+            machine.use_threads(threads)
+    advice = machine.blas_advice(machine.cpu(), machine.blas())
+    if advice:
+        warn(advice)
     with refusing():
         read = datasets.load(data, target=target, rng=seed)
     parts = Parts.of(read, settings)
@@ -115,17 +121,6 @@ def _widths(hidden: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _use_threads(threads: int | None) -> None:
-    from threadpoolctl import threadpool_limits
-
-    if threads is not None:
-        threadpool_limits(threads)
-        kernels.set_num_threads(threads)
-    advice = machine.blas_advice(machine.cpu(), machine.blas())
-    if advice:
-        warn(advice)
-
-
 def _announce(read: Dataset, parts: Parts) -> None:
     kind = f"{len(read.classes)} classes" if read.classes else "a regression"
     counts = ", ".join(f"{count:,} {part}" for part, count in _rows(read, parts).items())
@@ -138,7 +133,7 @@ def _rows(read: Dataset, parts: Parts) -> dict[str, int]:
 
 
 @contextmanager
-def _run_folder(out: Path | None, name: str) -> Iterator[Path]:
+def _run_folder(out: Path | None, name: str) -> Generator[Path]:
     """Make the folder and prove that it can be written to; take it away again if nothing came of the run.
 
     Without `out` it is the first of runs/NAME, runs/NAME-2, … that does not exist. A folder that holds

@@ -1,8 +1,8 @@
 """The data room: numbers to learn from, by name or from a file.
 
-`load` gives a `Dataset`; `read_features` reads the same sources for a model that is already trained. One file here
-per kind of source: `digits`, `idx` (Fashion-MNIST), `cifar10` with `pickles`, `tables`, `npz`. What all of them share
-is in `dataset`. Files are not trusted: none can run code, and none can claim more memory than it has a use for.
+`load` gives a `Dataset`; `read_features` reads the same sources for a model that is already trained. There
+is one file per kind of source: `digits`, `idx` (Fashion-MNIST), `cifar10` with `pickles`, `tables`, `npz`.
+What they share is in `dataset`. Files are not trusted: none can run code, and none gets memory for a claim.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def load(
     target : str, optional
         The column of a table to predict; required for tables, refused elsewhere.
     test_fraction : float
-        The share of rows to hold back, above 0 and at most 0.9, where the source has no split of its own: in
-        tables, and in ``.npz`` files without ``x_test``. Classes are split one by one: of n rows of a class the
-        whole number nearest to ``test_fraction * n`` is held back, but at least 1 and at most n - 1.
+        The share of rows to hold back, above 0 and at most 0.9, where the source has no split of its own:
+        in tables, and in ``.npz`` files without ``x_test``. Classes are split one by one: of n rows of a
+        class the whole number nearest to ``test_fraction * n`` is held back, at least 1 and at most n - 1.
     rng : int or numpy.random.Generator
         Draws these rows. Named data sets do not use it; their split never changes (of the digits, the test
         has every fifth picture of each class).
@@ -76,18 +76,19 @@ def load(
     FileNotFoundError
         If there is no such file; the message says how to get a named data set.
     ValueError
-        If the source is unknown, or what is in it is damaged, incomplete or not numbers; the message names the
-        place.
+        If the source is unknown, or what is in it is damaged, incomplete or not numbers; the message names
+        the place.
     TypeError
         If an argument has the wrong type.
 
     Notes
     -----
-    *Classes or regression.* A target of text or bool means classes, floats mean regression. Integers in a table
-    mean classes if there are at most 20 distinct values and on average at least 2 rows of each, otherwise
-    regression; in an ``.npz`` file they always mean classes. In text files a column is integers if every cell is one
-    (``3``), floats if every cell is a number (``3.0``), otherwise text: so to have it otherwise, write ``3.0`` for
-    regression or ``c3`` for a class. Classes are sorted: numbers by value, text by code point, False before True.
+    *Classes or regression.* A target of text or bool means classes, floats mean regression. Integers in a
+    table mean classes if there are at most 20 distinct values and on average at least 2 rows of each, else
+    regression; in an ``.npz`` file they always mean classes. In text files a column is integers if every cell
+    is one (``3``), floats if every cell is a number (``3.0``), otherwise text: write ``3.0`` to make it
+    regression, ``c3`` to make it a class. Classes are sorted: numbers by value, text by code point, False
+    before True.
 
     *Missing values.* Empty cells and NA, N/A, NaN, null and ? (in any case) are errors, not numbers.
 
@@ -111,14 +112,13 @@ def load(
         above=True,
     )
     found = _resolve(source)
-    is_table = isinstance(found, Path) and _ending(found) in _TABLES
-    if target is not None and not is_table:
+    if isinstance(found, Path) and _ending(found) in _TABLES:
+        return tables.load(found, target, fraction, generator)
+    if target is not None:
         raise ValueError(
             f"datasets.load: expected no target for {str(source)!r}, got {target!r}. "
             "Leave it out: only tables have a choice of columns."
         )
-    if is_table:
-        return tables.load(found, target, fraction, generator)
     if isinstance(found, Path) and _ending(found) == ".npz":
         return npz.load(found, fraction, generator)
     return _pictures(found)
@@ -141,9 +141,9 @@ def read_features(
     source : str or path
         As in `load`.
     features : sequence of str
-        `Dataset.features` of the data the model was trained on. The columns of a table are picked by these names, in
-        this order, and others are left out; pictures must have the same names; the arrays of an ``.npz`` file,
-        which have no names, the same number of columns.
+        `Dataset.features` of the data the model was trained on. The columns of a table are picked by these
+        names, in this order, and others are left out; pictures must have the same names; the arrays of an
+        ``.npz`` file, which have no names, the same number of columns.
     target : str, optional
         The column of a table with the labels. It may be missing from the table.
     classes : sequence of str, optional
@@ -169,6 +169,11 @@ def read_features(
     >>> x.shape, y.shape
     ((355, 64), (355,))
     """
+    if isinstance(features, str) or not features:
+        raise ValueError(
+            f"datasets.read_features: expected a sequence of column names, got {features!r}. "
+            "Give the features of the data set the model was trained on."
+        )
     found = _resolve(source)
     if isinstance(found, Path) and _ending(found) in _TABLES:
         return tables.read_features(found, features, target, classes)
@@ -184,16 +189,17 @@ def read_features(
     return data.x_test, data.y_test
 
 
-def _resolve(source: object) -> str | Path:
+def _resolve(source: str | os.PathLike[str]) -> str | Path:
     """Return a known name, or the path of a folder or of a file of a known kind."""
-    if not isinstance(source, str | os.PathLike) or isinstance(os.fspath(source), bytes):
+    try:
+        path = Path(source)
+    except TypeError:
         raise TypeError(
             f"datasets.load: expected a name or a path, got {type(source).__name__}. "
             'Give a name such as "digits", or the path of a file.'
-        )
+        ) from None
     if isinstance(source, str) and source in _NAMED:
         return source
-    path = Path(source)
     known = _ending(path) in (*_TABLES, *_OTHERS)
     if path.is_dir() or (known and path.is_file()):
         return path
@@ -202,7 +208,7 @@ def _resolve(source: object) -> str | Path:
     if known or len(path.parts) > 1:
         raise FileNotFoundError(
             f"datasets.load: expected a file or folder {str(path)!r}, got none. Correct the path; "
-            f"it starts from the current folder."
+            "it starts from the current folder."
         )
     close = difflib.get_close_matches(str(path).lower(), _NAMED, 1)
     question = f"Did you mean {close[0]!r}? " if close else ""

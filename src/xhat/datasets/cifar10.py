@@ -1,8 +1,8 @@
 """CIFAR-10: 60 000 colour pictures of 32 by 32 pixels, 0..255, in ten classes.
 
 Read are the two forms that its authors give out, each as the archive or as the folder it unpacks to:
-`cifar-10-python.tar.gz` (pickles, see `xhat.datasets.pickles`) and `cifar-10-binary.tar.gz`. Archives are read
-in memory, and only the six batches in them; nothing is unpacked to the disk.
+`cifar-10-python.tar.gz` (pickles, see `xhat.datasets.pickles`) and `cifar-10-binary.tar.gz`. Of an archive
+only the six batches are read, in memory; nothing is unpacked to the disk.
 
 Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images",
 https://www.cs.toronto.edu/~kriz/cifar.html
@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,7 @@ class _Form:
 
 
 def find(folder: Path) -> Path | None:
-    """Return `folder` if it holds the batches themselves, else the folder or archive of them that is in "
-    "it.
-    """
+    """Return `folder` if it holds the batches, else the folder or archive in it that does."""
     for form in _FORMS:
         if (folder / (_BATCHES[0] + form.ending)).is_file():
             return folder
@@ -104,7 +102,7 @@ def load(path: Path, images_per_batch: int = 10_000) -> Dataset:
             raise ValueError(f"none of {', '.join(sorted(left))}")
     # What a damaged archive makes of zlib and tarfile has no end of names.
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = str(error)[:200] or type(error).__name__
         raise ValueError(
             f"datasets.load: expected the six batches of CIFAR-10, as its authors give them out, in {path}, "
             f"got {reason}. Download it again from https://www.cs.toronto.edu/~kriz/cifar.html."
@@ -135,7 +133,7 @@ def _in_archive(path: Path, images: int) -> Iterator[tuple[str, _Form, bytes]]:
     wanted = {f"{form.folder}/{name}{form.ending}": (name, form) for form in _FORMS for name in _BATCHES}
     with gzip.open(path) as unzipped:
         content = _Bounded(unzipped)
-        with tarfile.open(fileobj=content, mode="r|") as archive:  # pyright: ignore
+        with tarfile.open(fileobj=cast(Any, content), mode="r|") as archive:
             for member in archive:
                 if member.name.removeprefix("./") not in wanted:
                     continue
@@ -172,7 +170,7 @@ class _Bounded:
 
 
 def _parse_binary(data: bytes, images: int) -> tuple[Images, Labels]:
-    """Records of one byte for the class and 3072 for the pixels."""
+    """Read records of one byte for the class and 3072 for the pixels."""
     if len(data) != images * (1 + _PIXELS):
         raise ValueError(f"{len(data)} bytes instead of {images * (1 + _PIXELS)}")
     records = np.frombuffer(data, np.uint8).reshape(images, 1 + _PIXELS)
@@ -183,20 +181,18 @@ def _parse_binary(data: bytes, images: int) -> tuple[Images, Labels]:
 
 
 def _parse_pickle(data: bytes, images: int) -> tuple[Images, Labels]:
-    """A dict with the pixels as a uint8 array under "data" and the class numbers as a list under "
-    ""labels".
-    """
+    """Read a dict with a uint8 array of pixels under data and a list of class numbers under labels."""
     batch = pickles.read(data)
-    if not isinstance(batch, dict) or not {"data", "labels"} <= batch.keys():
+    if not isinstance(batch, dict) or not {"data", "labels"} <= cast(dict[str, Any], batch).keys():
         raise ValueError("a pickle without data and labels")
-    labels = batch["labels"]
-    if not (
-        isinstance(labels, list)
-        and len(labels) == images
-        and all(type(label) is int and 0 <= label <= 9 for label in labels)
-    ):
+    labels = cast(list[Any], batch["labels"])
+    if type(labels) is not list or len(labels) != images or not all(map(_is_label, labels)):
         raise ValueError(f"labels other than a list of {images} numbers from 0 to 9")
     return _pixels(batch["data"], images), np.array(labels, np.int64)
+
+
+def _is_label(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 9
 
 
 def _pixels(array: Any, images: int) -> Images:
@@ -205,12 +201,12 @@ def _pixels(array: Any, images: int) -> Images:
         case Call(
             "numpy._core.multiarray _reconstruct",
             (Name("numpy ndarray"), *_),
-            (int(), tuple() as shape, Call("numpy dtype", ("u1", *_)), int() as columns_first, content),
+            (int(), shape, Call("numpy dtype", ("u1", *_)), int() as columns_first, content),
         ):
             order = "F" if columns_first else "C"
         case Call(
             "numpy._core.numeric _frombuffer",
-            (content, Call("numpy dtype", ("u1", *_)), tuple() as shape, "C" | "F" as order),
+            (content, Call("numpy dtype", ("u1", *_)), shape, "C" | "F" as order),
         ):
             pass
         case _:
@@ -219,13 +215,11 @@ def _pixels(array: Any, images: int) -> Images:
         content = content.encode("latin-1")
     if (
         not isinstance(content, bytes | bytearray)
-        or len(shape) != 2
-        or not all(type(n) is int for n in shape)
         or shape != (images, _PIXELS)
         or len(content) != images * _PIXELS
     ):
         raise ValueError(f"pixels that do not fill an array of shape {(images, _PIXELS)}")
-    return np.frombuffer(content, np.uint8).reshape(shape, order=order)
+    return np.frombuffer(content, np.uint8).reshape((images, _PIXELS), order=order)
 
 
 # A pickle of protocol 0 spells a byte in up to 6; per image there is also a label and a file name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ Features: TypeAlias = NDArray[np.float32]
 Target: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 Cell: TypeAlias = str | bool | int | float
 
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -77,7 +79,7 @@ def first_unfit(values: NDArray[Any]) -> tuple[int, int] | None:
 
 
 def number_classes(origin: str, cells: Sequence[Cell]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Number the distinct values of a column of one type in sorted order, and name them as text.
+    """Count through the distinct values of a column of one type in sorted order, and name them as text.
 
     Numbers sort by value, text by code point, False before True. A single class is refused.
     """
@@ -92,14 +94,15 @@ def number_classes(origin: str, cells: Sequence[Cell]) -> tuple[NDArray[np.int64
 
 
 def find_classes(cells: Sequence[Cell], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Find each value among the names of known classes; -1 where it is none. Text "07" also means class "
-    ""7".
+    """Find each value among the names of known classes; -1 where it is none.
+
+    Whole numbers are found in any spelling: "07" is class "7".
     """
     number = {name: i for i, name in enumerate(classes)}
 
     def find(cell: Cell) -> int:
         name = str(cell)
-        if name not in number and name.isdecimal() and len(name) < 20:
+        if name not in number and INTEGER.fullmatch(name):
             name = str(int(name))
         return number.get(name, -1)
 

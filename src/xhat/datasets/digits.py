@@ -10,9 +10,7 @@ from xhat.datasets.dataset import Dataset, pixel_names
 
 
 def load_named(places: Sequence[Path]) -> Dataset:
-    """Load the digits, wherever scikit-learn keeps them; every fifth picture of each digit is for the "
-    "test.
-    """
+    """Load the digits, wherever scikit-learn is; every fifth picture of each digit is for the test."""
     try:
         source = import_module("sklearn.datasets").load_digits()
     except ImportError:

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,7 @@ Bytes = NDArray[np.uint8]
 
 
 def load_named(places: Sequence[Path]) -> Dataset:
-    """Load Fashion-MNIST from the folder `fashion-mnist` in one of `places`, or from where Debian puts "
-    "it.
-    """
+    """Load Fashion-MNIST from a folder `fashion-mnist` in one of `places`, or from Debian's."""
     for folder in (*(place / "fashion-mnist" for place in places), _DEBIAN_FOLDER):
         if holds_pictures(folder):
             return replace(load(folder), name="fashion-mnist", classes=_CLOTHES)
@@ -125,7 +123,7 @@ def _read(folder: Path, stem: str, axes: int) -> Bytes:
         ) from None
 
 
-def _parse(file: IO[bytes], axes: int, path: Path) -> Bytes:
+def _parse(file: BinaryIO | gzip.GzipFile, axes: int, path: Path) -> Bytes:
     header = file.read(4 + 4 * axes)
     magic = bytes((0, 0, 8, axes))  # 8 is the type: unsigned byte
     if header[:4] != magic or len(header) != 4 + 4 * axes:

@@ -1,7 +1,7 @@
 """Arrays in an .npz file, as `numpy.savez` and `numpy.savez_compressed` write it.
 
-NumPy's own reader takes the last of two members of one name, and allocates what a header claims. Here each member
-is held against the directory of the archive and the size of the file before any memory is taken.
+NumPy's own reader takes the last of two members of one name, and allocates what a header claims. Here each
+member is held against the directory of the archive and the size of the file before any memory is taken.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class _Part(NamedTuple):
 
 
 def load(path: Path, test_fraction: float, rng: np.random.Generator) -> Dataset:
-    """Load the arrays; the rows for the test are `x_test` and `y_test` if they are there, else they are "
-    "drawn.
-    """
+    """Load the arrays; if `x_test` and `y_test` are not among them, rows for the test are drawn."""
     arrays = _read(path)
     train, test = _part(path, arrays, ""), _part(path, arrays, "_test")
     if train is None or train.y is None:
@@ -187,23 +185,24 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     wanted = [name + ending for ending in ("", "_test") for name in (*_X, *_Y)]
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [
-                member for member in archive.infolist() if member.filename.removesuffix(".npy") in wanted
-            ]
-            names = [member.filename for member in members]
-            if len(names) != len(set(names)):
-                raise ValueError("two members of one name")
-            size, on_disk = sum(member.file_size for member in members), path.stat().st_size
+            members: dict[str, zipfile.ZipInfo] = {}
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name in members:
+                    raise ValueError(f"two members of the name {name}")
+                if name in wanted:
+                    members[name] = member
+            size, on_disk = sum(member.file_size for member in members.values()), path.stat().st_size
             if size > max(_UNSUSPICIOUS, _MOST_GROWTH * on_disk):
                 raise ValueError(
                     f"{size} bytes of arrays in a file of {on_disk}; numpy.savez packs without shrinking"
                 )
-            return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+            return {name: _array(archive, member) for name, member in members.items()}
     # What a damaged file makes of zlib, zipfile and NumPy has no end of names.
     except Exception as error:
         raise ValueError(
             f"datasets.load: expected an .npz file of plain arrays in {path}, got "
-            f"{error or type(error).__name__}. Write it again with numpy.savez."
+            f"{str(error)[:200] or type(error).__name__}. Write it again with numpy.savez."
         ) from None
 
 
@@ -222,7 +221,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != member.file_size - file.tell():
             raise ValueError(f"a header that claims the wrong size, {shape}, in {member.filename}")
-        data = file.read()
+        data = file.read(size)  # a limit, because the directory may claim less than unpacking gives
     if len(data) != size:
         raise ValueError(f"half of {member.filename}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if columns_first else "C")

@@ -13,13 +13,15 @@ import io
 import pickletools
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 # A batch of CIFAR-10 takes about 60 000 instructions in any protocol. Each makes one small object besides the
 # bytes that stand in the file, so this number and the size of the file bound the memory.
 MOST_INSTRUCTIONS = 250_000
 
 _LONGEST_KEY = 64
+
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 _NAMES = frozenset(
     (
@@ -91,7 +93,7 @@ class _Machine:
 
     def fetch(self) -> tuple[str, Any]:
         """Read one instruction: its name and its argument."""
-        opcode = pickletools.code2op.get(self.file.read(1).decode("latin-1"))
+        opcode = _OPCODES.get(self.file.read(1).decode("latin-1"))
         if opcode is None:
             raise ValueError("a pickle that is cut short or garbled")
         try:
@@ -209,6 +211,6 @@ class _Machine:
             case Name("_codecs encode"), (str() as text, "latin1"):
                 self.stack.append(text)
             case Name(name), tuple():
-                self.stack.append(Call(name, arguments))
+                self.stack.append(Call(name, cast(tuple[Any, ...], arguments)))
             case _:
                 raise ValueError("a pickle that calls something else than a known function")

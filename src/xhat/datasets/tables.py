@@ -8,9 +8,9 @@ from __future__ import annotations
 import csv
 import difflib
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xhat.datasets.dataset import (
+    INTEGER,
     LARGEST,
     Cell,
     Dataset,
@@ -34,7 +35,6 @@ from xhat.datasets.dataset import (
 
 _DELIMITERS = (",", ";", "\t")
 _MISSING = frozenset(("", "na", "n/a", "nan", "null", "?"))
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _MOST_INTEGER_CLASSES = 20
 _CSV_BLOCK = 4096
 _PARQUET_BLOCK = 65536
@@ -165,7 +165,7 @@ def _as_target(path: Path, target: str, table: _Block) -> tuple[Target, tuple[st
 def _typed(cells: Sequence[Cell]) -> list[Cell]:
     """Read text as integers if every cell is one, else as numbers if every cell is one, else leave it."""
     text = [str(cell) for cell in cells]
-    if all(map(_INTEGER.fullmatch, text)):
+    if all(map(INTEGER.fullmatch, text)):
         return [int(cell) for cell in text]
     return [_number(cell) for cell in text] if all(map(_is_number, text)) else list(text)
 
@@ -231,7 +231,7 @@ def _as_features(
 
 
 @contextmanager
-def _csv_rows(path: Path) -> Iterator[tuple[list[str], Any]]:
+def _csv_rows(path: Path) -> Generator[tuple[list[str], Any]]:
     """Open a text table: the names in its first row, and the reader of the rows below.
 
     The delimiter is the one of comma, semicolon and tab that cuts the first line into the most fields; in a
@@ -240,12 +240,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[list[str], Any]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            fields = [len(next(csv.reader([first], delimiter=mark), [])) for mark in _DELIMITERS]
+            fields = [len(next(csv.reader([first], delimiter=mark), list[str]())) for mark in _DELIMITERS]
             file.seek(0)
             rows = csv.reader(
                 file, delimiter=_DELIMITERS[fields.index(max(fields))], skipinitialspace=True, strict=True
             )
-            yield [name.strip() for name in next(rows, [])], rows
+            yield [name.strip() for name in next(rows, list[str]())], rows
     except UnicodeDecodeError:
         raise ValueError(
             f"datasets.load: expected UTF-8 text in {path}, got other bytes. Save the table as CSV in UTF-8."
@@ -300,7 +300,7 @@ def _parse(
 
 
 @contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
+def _parquet_file(path: Path) -> Generator[Any]:
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
@@ -335,23 +335,23 @@ def _parquet_blocks(path: Path, features: Sequence[str], target: str | None) -> 
                 raise _not_numbers(path, name, f"values of type {kind}")
         start = 1
         for batch in file.iter_batches(_PARQUET_BLOCK, columns=wanted):
-            places = list(range(start, start + len(batch)))
-            start += len(batch)
+            places = list(range(start, start + batch.num_rows))
+            start += len(places)
             for name in wanted:
                 column = batch.column(name)
                 if column.null_count:
-                    raise _missing(path, name, places[column.is_null().to_pylist().index(True)])
+                    row: int = column.is_null().to_pylist().index(True)
+                    raise _missing(path, name, places[row])
             values = np.empty((len(batch), len(features)), np.float64)
             for j, name in enumerate(features):
                 values[:, j] = batch.column(name).cast("float64", safe=False).to_numpy(zero_copy_only=False)
             cells = [] if target is None else _parquet_target(path, target, batch.column(target).to_pylist())
-            if cells:
+            if places:
                 yield _Block(_as_features(path, features, values, places), cells, places)
-            elif len(batch) and target is None:
-                yield _Block(_as_features(path, features, values, places), [], places)
 
 
 def _parquet_target(path: Path, target: str, cells: list[Any]) -> list[Cell]:
+    cells = [float(cell) if isinstance(cell, Decimal) else cell for cell in cells]
     if not all(isinstance(cell, Cell) for cell in cells):
         raise ValueError(
             f"datasets.load: expected numbers, text or bool in the target column {target!r} of {path}, "

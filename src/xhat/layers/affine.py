@@ -7,6 +7,8 @@ Going back, each of the three moved y linearly, so each gradient is dy carried b
     dx = dy @ w.T        dw = sum over samples of outer(x, dy) = x.T @ dy        db = sum over samples of dy
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -276,7 +276,7 @@ def apply(
     who = "batch_norm.apply"
     x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
-    advice = "Statistics have one finite entry per channel, variances are not negative."
+    advice = "Give statistics with one finite entry per channel and no negative variance."
     shape = x.shape[axis : axis + 1]
     mean = as_parameter(who, "mean", mean, shape, advice).astype(np.float64)
     var = as_parameter(who, "var", var, shape, advice).astype(np.float64)
@@ -456,7 +456,7 @@ class RunningStatistics:
         who = "RunningStatistics"
         channels = as_count(who, "channels", channels, 1, "Give the number of channels of x.")
         if update_rate is not None:
-            advice = "update_rate is the share of the new batch; None averages over everything seen."
+            advice = "The update_rate is the share of the new batch; None averages over everything seen."
             update_rate = as_real(who, "update_rate", update_rate, 0.0, 1.0, advice)
         self.update_rate = update_rate
         self.unbiased = bool(unbiased)
@@ -584,7 +584,7 @@ class BatchNorm(Layer):
         who = "BatchNorm"
         self.channels = as_count(who, "channels", channels, 1, "Give the number of channels of x.")
         self.eps = as_eps(who, eps)
-        self.channel_axis = int(channel_axis)
+        self.channel_axis = as_axis(who, "channel_axis", channel_axis, None)
         self.affine = bool(affine)
         kind = as_parameter_dtype(who, dtype)
         if self.affine:

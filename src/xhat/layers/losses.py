@@ -172,14 +172,15 @@ def r_squared(predictions: Array, targets: Array) -> float:
 def _softmax_cross_entropy_cases() -> Iterator[LossCase]:
     rng = np.random.default_rng(0)
     yield LossCase(rng.standard_normal((5, 4)), rng.integers(0, 4, 5))
-    yield LossCase(3 * rng.standard_normal((2, 3, 7)), rng.integers(0, 7, (2, 3)))
+    yield LossCase(rng.normal(0, 3, (2, 3, 7)), rng.integers(0, 7, (2, 3)))
     yield LossCase(rng.standard_normal((1, 2)), np.array([1]))
-    third = np.log(2.0)  # probabilities 1/2, 1/4, 1/4
+    score = float(np.log(2.0))  # the probabilities are 1/2, 1/4, 1/4
     yield LossCase(
-        np.array([[third, 0.0, 0.0], [third, 0.0, 0.0]]),
-        np.array([0, 2]),
-        loss=1.5 * np.log(2.0),
-        dpredictions=[[-1 / 4, 1 / 8, 1 / 8], [1 / 4, 1 / 8, -3 / 8]],
+        np.array([[score, 0.0, 0.0], [score, 0.0, 0.0], [score, 0.0, 0.0]]),
+        np.array([0, 2, 0]),
+        loss=4 / 3 * score,
+        dpredictions=[[-1 / 6, 1 / 12, 1 / 12], [1 / 6, 1 / 12, -1 / 4], [-1 / 6, 1 / 12, 1 / 12]],
+        score=2 / 3,
     )
 
 
@@ -187,7 +188,11 @@ def _squared_error_cases() -> Iterator[LossCase]:
     rng = np.random.default_rng(0)
     yield LossCase(rng.standard_normal((5, 2)), rng.standard_normal((5, 2)))
     yield LossCase(
-        np.array([[1.0], [5.0]]), np.array([[3.0], [6.0]]), loss=2.5, dpredictions=[[-2.0], [-1.0]]
+        np.array([[1.0], [5.0]]),
+        np.array([[3.0], [6.0]]),
+        loss=2.5,
+        dpredictions=[[-2.0], [-1.0]],
+        score=1 - 5 / 4.5,
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from xhat.checks import Array, as_count, as_gradient, as_statistic, as_values, check_cache
 from xhat.core import Case, Layer, Op
 
-_ADVICE = "There is one mean and one std > 0 per feature, or one for all."
+_ADVICE = "Give one mean and one std > 0 per feature, or one for all."
 
 
 class Cache(NamedTuple):

@@ -1,5 +1,7 @@
 """The training loop: shuffled minibatches, one update each, and a look at held-back data after every epoch."""
 
+from __future__ import annotations
+
 import itertools
 import math
 import time

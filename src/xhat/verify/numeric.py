@@ -9,6 +9,8 @@ Source of the complex step: Squire, Trapp 1998, "Using complex variables to esti
 SIAM Review 40(1), eq. (6).
 """
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Callable
@@ -18,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xhat.checks import Array, as_generator, as_values
-from xhat.core import Layer
 from xhat.networks import Sequential
 
 _COMPLEX_STEP = 1e-30
@@ -149,12 +150,13 @@ def check_network(
 
 def _reference_loss(network: Sequential, arrays: dict[str, Array], targets: Array, l2: float) -> Any:
     """Return the loss by the reference functions alone, with these parameters."""
+    # One copy of all layers: generators draw the same masks every time, also one that several layers share.
+    kept = {id(values): values for values in network.parameters.values()}
+    layers = copy.deepcopy(network.layers, kept)
     y = arrays["x"]
     penalty = 0.0
-    for i, original in enumerate(network.layers):
-        layer: Layer = copy.copy(original)
-        layer.parameters = {name: arrays[f"{i}.{name}"] for name in original.parameters}
-        arguments = copy.deepcopy(layer.arguments(True))  # a random generator must draw the same mask every time
-        y, _ = layer.op(True).reference_forward(y, **arguments)
+    for i, layer in enumerate(layers):
+        layer.parameters = {name: arrays[f"{i}.{name}"] for name in layer.parameters}
+        y, _ = layer.op(True).reference_forward(y, **layer.arguments(True))
         penalty = penalty + sum((layer.parameters[name] ** 2).sum() for name in layer.weights)
     return network.loss.reference(y, targets) + l2 / 2 * penalty

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+import xhat
+from xhat.networks import NORMALIZATIONS
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_normalizations_are_found_in_the_list_of_layers():
+    assert NORMALIZATIONS["batch"] is xhat.BatchNorm
+    assert NORMALIZATIONS["layer"] is xhat.LayerNorm
+
+
+@pytest.mark.parametrize("normalization", [None, *NORMALIZATIONS])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_gradients_of_a_whole_network_are_right(normalization, dropout, l2, rng):
+    net = xhat.mlp(7, [11, 5], 3, normalization=normalization, dropout=dropout, rng=1)
+    check = xhat.verify.check_network(net, rng.standard_normal((9, 7)), rng.integers(0, 3, 9), l2=l2)
+    assert check.ok, str(check)
+    assert check.worst < 1e-12
+    assert all(row.size > 1e-6 for row in check.rows), str(check)
+
+
+def test_blocks_are_affine_normalization_activation_dropout():
+    net = xhat.mlp(4, [6, 5], 3, normalization="batch", dropout=0.5)
+    kinds = [type(layer).__name__ for layer in net.layers]
+    assert kinds == ["Affine", "BatchNorm", "ReLU", "Dropout"] * 2 + ["Affine"]
+    assert sorted(net.weights) == ["0.w", "4.w", "8.w"]
+    assert "0.b" not in net.parameters
+    assert "8.b" in net.parameters
+
+
+def test_prediction_does_not_depend_on_the_company(rng):
+    net = xhat.mlp(6, [8], 3, normalization="batch", dropout=0.5, dtype=np.float64)
+    x = rng.standard_normal((2500, 6))
+    net.forward(x, training=True)
+    together = net.predict(x)
+    assert together.shape == (2500, 3)
+    one_by_one = np.concatenate([net.predict(x[i : i + 1]) for i in range(0, 2500, 50)])
+    assert np.abs(one_by_one - together[::50]).max() < 1e-14
+    assert net.predict(x[:0]).shape == (0, 3)
+
+
+def test_network_computes_in_the_type_of_its_parameters(rng):
+    net = xhat.mlp(6, [8], 3, normalization="layer")
+    assert net.predict(rng.standard_normal((4, 6))).dtype == np.float32
+    wide = net.astype(np.float64)
+    assert wide.predict(rng.standard_normal((4, 6)).astype(np.float32)).dtype == np.float64
+    assert net.parameters["0.w"].dtype == np.float32
+    assert not np.shares_memory(net.state.get("x", np.zeros(1)), wide.parameters["0.w"])
+
+
+def test_penalty_counts_weights_only(rng):
+    net = xhat.mlp(6, [8], 3, normalization="batch", dtype=np.float64)
+    x, labels = rng.standard_normal((5, 6)), rng.integers(0, 3, 5)
+    plain, gradients = net.loss_and_gradients(x, labels)
+    with_l2, others = net.loss_and_gradients(x, labels, l2=0.5)
+    squares = sum((net.parameters[name] ** 2).sum() for name in ("0.w", "3.w"))
+    assert with_l2 == pytest.approx(plain + 0.25 * squares, rel=1e-14)
+    for name, gradient in gradients.items():
+        pull = 0.5 * net.parameters[name] if name.endswith(".w") else 0
+        assert np.allclose(others[name], gradient + pull, rtol=1e-13, atol=1e-15)
+
+
+def test_regression(rng):
+    x = rng.standard_normal((400, 3))
+    y = x @ np.array([[1.0], [-2.0], [0.5]]) + 3
+    net = xhat.mlp(3, [32], 1, loss="squared_error", rng=0)
+    assert net.score_name == "R²"
+    history = xhat.Trainer(net, learning_rate=0.01, batch_size=32).fit(x, y, epochs=40)
+    assert history[-1].score > 0.97
+    assert net.evaluate(x, y).score > 0.97
+
+
+WRONG = [
+    (lambda: xhat.Sequential([xhat.ReLU]), TypeError,
+     "Sequential: expected layers of type xhat.core.Layer, got type at place 0. Give instances such as xhat.ReLU()."),
+    (lambda: xhat.Sequential([], loss="hinge"), ValueError,
+     "Sequential: expected loss 'softmax_cross_entropy' or 'squared_error', got 'hinge'. Choose one of these."),
+    (lambda: xhat.mlp(4, [3], 2, normalization="bach"), ValueError,
+     "mlp: expected normalization 'batch' or 'layer', got 'bach'. Choose one of these."),
+    (lambda: xhat.mlp(4, [3], 2, dropout=1.5), ValueError,
+     "mlp: expected dropout >= 0 and at most 1, got 1.5. The dropout is the share that is dropped."),
+    (lambda: xhat.mlp(0, [3], 2), ValueError,
+     "mlp: expected inputs >= 1, got 0. Give the number of features that come in."),
+    (lambda: xhat.mlp(4, [3], 2, rng=None), TypeError,
+     "mlp: expected rng as an integer or a numpy.random.Generator, got NoneType. "
+     "Give a seed such as rng=0, or numpy.random.default_rng()."),
+    (lambda: xhat.mlp(4, [3], 2).predict(np.zeros((2, 4), int)), TypeError,
+     "Sequential.predict: expected x of type float16, bfloat16, float32 or float64, got int64. "
+     "Convert it with x.astype(numpy.float32)."),
+    (lambda: xhat.mlp(4, [3], 2).predict(np.zeros((2, 5))), ValueError,
+     "affine.forward: expected w of shape (D, M) with D the last axis of x, got w (4, 3) and x (2, 5). "
+     "Flatten each sample of x first if it has several axes."),
+    (lambda: xhat.mlp(4, [3], 2).backward(np.zeros((2, 2)), []), ValueError,
+     "Sequential.backward: expected 3 caches, one per layer, got 0. Pass on the caches that forward returned."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), WRONG)
+def test_messages(call, kind, message):
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == message

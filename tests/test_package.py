@@ -1,0 +1,122 @@
+"""The package as a whole: what an import loads and costs, which way arrows point, which names are public."""
+
+import ast
+import inspect
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import xhat
+
+SOURCE = Path(xhat.__file__).parent
+
+# What each room may import from the others. Arrows point one way: no room is reachable from itself.
+MAY_IMPORT = {
+    "checks": set(),
+    "kernels": set(),
+    "datasets": {"checks"},
+    "core": {"checks"},
+    "layers": {"checks", "core", "kernels"},
+    "networks": {"checks", "core", "layers"},
+    "training": {"checks", "core", "layers", "networks"},
+    "verify": {"checks", "core", "layers", "networks"},
+    "cli": {"checks", "core", "kernels", "layers", "networks", "training", "verify", "datasets", ""},
+    "__init__": {"kernels", "layers", "networks", "training", "verify", "datasets"},
+}
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def imported_rooms(path):
+    """The rooms of xhat that a file imports; "" is the package itself."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            inside = node.module == "xhat"
+            names = [f"xhat.{alias.name}" for alias in node.names] if inside else [node.module]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "xhat":
+                room = parts[1] if len(parts) > 1 else ""
+                yield room if room in MAY_IMPORT or room == "_native" else ""
+
+
+def test_every_room_is_known():
+    rooms = {path.stem for path in SOURCE.glob("*.py")} | {p.name for p in SOURCE.iterdir() if (p / "__init__.py").exists()}
+    assert rooms == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_arrows_point_one_way(path):
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    found = set(imported_rooms(path)) - {room}
+    if room == "kernels":
+        found -= {"_native", ""}
+    assert found <= MAY_IMPORT[room], f"{room} imports {found - MAY_IMPORT[room]}"
+
+
+def test_no_room_is_reachable_from_itself():
+    def reachable(room):
+        seen, todo = set(), [room]
+        while todo:
+            for other in MAY_IMPORT.get(todo.pop(), ()):
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        return seen
+
+    assert [room for room in MAY_IMPORT if room in reachable(room)] == []
+
+
+def test_import_loads_numpy_and_nothing_else():
+    loaded = run(
+        """
+        import sys
+        import numpy
+        before = set(sys.modules)
+        import xhat
+        new = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(*sorted(new - {"numpy"} - set(sys.stdlib_module_names)))
+        """
+    )
+    assert loaded == "xhat"
+
+
+def test_import_costs_little_beyond_numpy():
+    code = """
+        import time
+        start = time.perf_counter()
+        import numpy
+        middle = time.perf_counter()
+        import xhat
+        print(middle - start, time.perf_counter() - middle)
+        """
+    numpy_seconds, seconds = min((tuple(map(float, run(code).split())) for _ in range(7)), key=lambda pair: pair[1])
+    # On a loaded machine everything takes longer; NumPy's own import says by how much.
+    assert seconds < max(0.050, 0.5 * numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
+
+
+def test_all_names_what_is_public():
+    public = {name for name in vars(xhat) if not name.startswith("_")}
+    rooms = {path.stem for path in SOURCE.iterdir()} - {"training", "verify", "datasets", "kernels"}
+    assert set(xhat.__all__) == public - (rooms - {"datasets"}) - {"kernels"}
+    assert sorted(xhat.__all__) == list(xhat.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in xhat.__all__ if not inspect.ismodule(getattr(xhat, name))])
+def test_public_docstrings_say_what_goes_in_and_out(name):
+    thing = getattr(xhat, name)
+    text = inspect.getdoc(thing)
+    assert text
+    if inspect.isfunction(thing) and inspect.signature(thing).parameters:
+        assert "Parameters\n----------" in text
+        assert "Raises\n------" in text or name in ("mlp",)

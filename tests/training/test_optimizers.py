@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from xhat.training import OPTIMIZERS, SGD, Adam, Momentum
+
+
+def path(optimizer, steps=3, rate=0.1):
+    """Minimize w² / 2 from w = 1: the gradient is w."""
+    w = np.array([1.0])
+    values = []
+    for _ in range(steps):
+        optimizer.update({"w": w}, {"w": w.copy()}, rate)
+        values.append(float(w[0]))
+    return values
+
+
+def test_sgd_by_hand():
+    assert path(SGD()) == pytest.approx([0.9, 0.81, 0.729], rel=1e-15)
+
+
+def test_momentum_by_hand():
+    # v: -0.1, -0.05 - 0.09 = -0.14, -0.07 - 0.076 = -0.146
+    assert path(Momentum(0.5)) == pytest.approx([0.9, 0.76, 0.614], rel=1e-14)
+
+
+def test_adam_by_the_algorithm_of_the_paper():
+    beta1, beta2, eps, rate = 0.9, 0.999, 1e-8, 0.1
+    w, m, v, values = 1.0, 0.0, 0.0, []
+    for t in range(1, 6):
+        g = w
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w -= rate * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+        values.append(w)
+    assert path(Adam(), steps=5) == pytest.approx(values, rel=1e-13)
+    assert values[0] == pytest.approx(0.9, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.values())
+def test_names_shapes_and_types(kind):
+    optimizer = kind()
+    w, b = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"expected a gradient for every parameter, got \['b'\] on one side"):
+        optimizer.update({"w": w, "b": b}, {"w": w}, 0.1)
+    with pytest.raises(ValueError, match=r"expected a gradient of shape \(3,\) for b, got \(2, 3\)"):
+        optimizer.update({"w": w, "b": b}, {"w": w, "b": w}, 0.1)
+    assert optimizer.steps == 0
+    assert (w == 1).all()
+    optimizer.update({"w": w, "b": b}, {"w": np.ones((2, 3)), "b": np.zeros(3)}, 0.1)
+    assert w.dtype == np.float32
+    assert (w < 1).all()
+    assert (b == 1).all()
+    assert all(kept.dtype == np.float32 for arrays in optimizer.memory.values() for kept in arrays)

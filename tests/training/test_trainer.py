@@ -1,0 +1,214 @@
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import xhat
+from xhat.training import schedules
+from xhat.training.trainer import _bounds
+
+
+def problem(samples=300, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((samples, 4), np.float32)
+    return x, (x[:, 0] * x[:, 1] > 0).astype(int)
+
+
+def trainer(**kwargs):
+    net = xhat.mlp(4, [16], 2, normalization="batch", rng=0)
+    return xhat.Trainer(net, **{"learning_rate": 0.01, "batch_size": 32, **kwargs})
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "bounds"),
+    [
+        (10, 4, [0, 4, 8, 10]),
+        (9, 4, [0, 4, 9]),  # a last batch of one joins the one before
+        (8, 4, [0, 4, 8]),
+        (5, 4, [0, 5]),
+        (1, 4, [0, 1]),
+        (3, 1, [0, 1, 2, 3]),
+        (2, 1, [0, 1, 2]),
+        (3, 2, [0, 3]),
+    ],
+)
+def test_bounds_of_batches(samples, size, bounds):
+    assert _bounds(samples, size) == bounds
+
+
+def test_every_sample_is_seen_once_per_epoch_in_a_new_order():
+    x, labels = problem(33)
+    seen = []
+    net = xhat.mlp(4, [16], 2, rng=0)
+    original = net.forward
+    net.forward = lambda x, training=False: (seen.append(x.copy()), original(x, training=training))[1]
+    xhat.Trainer(net, batch_size=8, rng=3).fit(x, labels, epochs=2)
+    assert [len(batch) for batch in seen] == [8, 8, 8, 9] * 2
+    first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
+    assert not np.array_equal(first, second)
+    for epoch in (first, second):
+        assert np.array_equal(epoch[np.lexsort(epoch.T)], x[np.lexsort(x.T)])
+
+
+def test_same_seed_same_bits_and_fit_goes_on():
+    x, labels = problem()
+    one, two, other = trainer(rng=1), trainer(rng=1), trainer(rng=2)
+    one.fit(x, labels, epochs=4)
+    two.fit(x, labels, epochs=1)
+    history = two.fit(x, labels, epochs=3)
+    other.fit(x, labels, epochs=4)
+    assert [e.epoch for e in history] == [1, 2, 3, 4]
+    assert history.column("loss") == one.history.column("loss")
+    for name, values in one.network.parameters.items():
+        assert np.array_equal(values, two.network.parameters[name])
+    assert not np.array_equal(one.network.parameters["0.w"], other.network.parameters["0.w"])
+
+
+def test_epoch_numbers_are_averages_over_samples():
+    x, labels = problem(41)
+    steps = []
+    t = trainer(batch_size=16)
+    original = t._step
+    t._step = lambda *args: (steps.append((len(args[0]), original(*args))), steps[-1][1])[1]
+    epoch = t.fit(x, labels, epochs=1)[0]
+    assert [n for n, _ in steps] == [16, 16, 9]
+    assert epoch.loss == pytest.approx(sum(n * s.loss for n, s in steps) / 41)
+    assert epoch.score == pytest.approx(sum(n * s.score for n, s in steps) / 41)
+    assert math.isnan(epoch.validation_loss)
+    assert t.history.best is None
+
+
+def test_progress_and_epochs_are_reported():
+    x, labels = problem(100)
+    batches, epochs = [], []
+    trainer().fit(x, labels, epochs=2, validation=problem(50, 1), on_batch=batches.append, on_epoch=epochs.append)
+    assert [(p.epoch, p.batch) for p in batches] == [(e, b) for e in (1, 2) for b in (1, 2, 3, 4)]
+    assert {(p.epochs, p.batches) for p in batches} == {(2, 4)}
+    assert [p.samples for p in batches] == [32, 64, 96, 100] * 2
+    assert batches[3].loss == epochs[0].loss
+    assert all(0 <= e.validation_score <= 1 and e.samples_per_second > 0 for e in epochs)
+
+
+def test_early_stopping_goes_back_to_the_best():
+    x, labels = problem(60)
+    held = problem(200, 1)
+    t = trainer(learning_rate=0.05, patience=3)
+    history = t.fit(x, labels, epochs=200, validation=held)
+    assert len(history) < 200
+    best = history.best
+    assert len(history) == best.epoch + 3
+    assert best.validation_score == max(history.column("validation_score"))
+    now = t.network.evaluate(*held)
+    assert now.score == best.validation_score
+    assert now.loss == pytest.approx(best.validation_loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", xhat.training.OPTIMIZERS)
+def test_every_optimizer_learns(optimizer):
+    x, labels = problem()
+    labels = (x[:, 0] > x[:, 1]).astype(int)
+    rate = {"adam": 0.02, "momentum": 0.1, "sgd": 0.5}[optimizer]
+    history = trainer(optimizer=optimizer, learning_rate=rate).fit(x, labels, epochs=40)
+    assert history[-1].score > 0.95
+    assert history[-1].loss < history[0].loss / 2
+
+
+def test_schedule_is_applied_per_epoch_and_goes_on():
+    x, labels = problem(40)
+    t = trainer(learning_rate=0.1, schedule=schedules.exponential(0.5))
+    t.fit(x, labels, epochs=2)
+    t.fit(x, labels, epochs=1)
+    assert t.history.column("learning_rate") == [0.1, 0.05, 0.025]
+
+
+def test_l2_shrinks_weights():
+    x, labels = problem()
+    plain, pulled = trainer(), trainer(l2=0.1)
+    for t in (plain, pulled):
+        t.fit(x, labels, epochs=15)
+    sizes = [np.square(t.network.parameters["0.w"]).sum() for t in (plain, pulled)]
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_a_loss_that_stops_being_finite_is_an_error():
+    x, labels = problem()
+    net = xhat.mlp(4, [16], 2, rng=0)
+    t = xhat.Trainer(net, optimizer="sgd", learning_rate=1e30, batch_size=32)
+    with pytest.raises(FloatingPointError, match=r"^Trainer\.fit: expected a finite loss, got nan in epoch 1, batch \d+\. L"):
+        t.fit(x, labels, epochs=5)
+    assert len(t.history) == 0
+
+
+def test_history_prints_as_a_table():
+    x, labels = problem(40)
+    t = trainer()
+    t.fit(x, labels, epochs=2, validation=(x, labels))
+    lines = repr(t.history).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines) == 3
+
+
+WRONG = [
+    ({"optimizer": "adagrad"}, "Trainer: expected optimizer 'sgd' or 'momentum' or 'adam', got 'adagrad'. Choose one of these."),
+    ({"learning_rate": 0}, "Trainer: expected learning_rate > 0 and finite, got 0. 1e-3 is usual for Adam."),
+    ({"learning_rate": float("nan")}, "Trainer: expected learning_rate > 0 and finite, got nan. 1e-3 is usual for Adam."),
+    ({"batch_size": 0}, "Trainer: expected batch_size >= 1, got 0. 128 is usual."),
+    ({"l2": -1}, "Trainer: expected l2 >= 0 and finite, got -1. 0 means none."),
+    ({"patience": 0}, "Trainer: expected patience >= 1, got 0. Give a number of epochs, or None."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kwargs", "message"), WRONG)
+def test_constructor_messages(kwargs, message):
+    with pytest.raises(ValueError) as caught:
+        trainer(**kwargs)
+    assert str(caught.value) == message
+
+
+WRONG_DATA = [
+    (lambda t, x, y: t.fit(x[:5], y), "Trainer.fit: expected as many targets as samples in x, got shapes (300,) and (5, 4). Give one target per row."),
+    (lambda t, x, y: t.fit(x[:0], y[:0]), "Trainer.fit: expected at least one sample, got none. Check the data."),
+    (lambda t, x, y: t.fit(x, y, epochs=0), "Trainer.fit: expected epochs >= 1, got 0. Give the number of epochs to go."),
+    (lambda t, x, y: t.fit(x, y + 5), "softmax_cross_entropy: expected labels from 0 to 1, got 6. Number the classes from 0, one score for each."),
+    (lambda t, x, y: t.fit(x[:1], y[:1]), "batch_norm.forward: expected at least 2 values per channel, got 1 in x of shape (1, 16). Use a larger batch, batch_norm.apply with fixed statistics, or layer_norm."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG_DATA)
+def test_data_messages(call, message):
+    with pytest.raises(ValueError) as caught:
+        call(trainer(), *problem())
+    assert str(caught.value) == message
+
+
+def test_patience_needs_validation():
+    with pytest.raises(ValueError, match="expected validation data because patience is set, got None"):
+        trainer(patience=2).fit(*problem())
+
+
+def test_interrupt_keeps_what_was_reached():
+    code = """
+        import numpy as np, xhat
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((2000, 20), np.float32)
+        net = xhat.mlp(20, [64], 2, normalization="batch")
+        trainer = xhat.Trainer(net)
+        try:
+            trainer.fit(x, (x[:, 0] > 0).astype(int), epochs=10**6, on_epoch=lambda e: print(e.epoch, flush=True))
+        except KeyboardInterrupt:
+            print("stopped", len(trainer.history), np.isfinite(net.predict(x)).all())
+        """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[0].split("\n")
+    assert process.returncode == 0
+    word, epochs, finite = rest[-2].split()
+    assert word == "stopped"
+    assert int(epochs) >= 3
+    assert finite == "True"

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+import xhat
+from xhat.verify.numeric import central_difference, complex_step
+
+
+@pytest.fixture
+def setting():
+    rng = np.random.default_rng(0)
+    return xhat.mlp(6, [9], 4, normalization="batch", rng=0), rng.standard_normal((8, 6)), rng.integers(0, 4, 8)
+
+
+def test_derivatives_of_known_functions():
+    x, v = np.array([0.3, 2.0]), np.array([1.0, -0.5])
+    true = np.cos(0.3) * 1.0 + np.exp(2.0) * -0.5
+
+    def f(x):
+        return np.sin(x[0]) + np.exp(x[1])
+
+    assert complex_step(f, x, v) == pytest.approx(true, rel=1e-15)
+    assert central_difference(f, x, v) == pytest.approx(true, rel=1e-9)
+
+
+FAULTS = {
+    "dx without the term along ones": lambda g: g._replace(dx=g.dx + 1e-6),
+    "dx off by a thousandth": lambda g: g._replace(dx=g.dx * 1.001),
+    "dgamma off by 1e-6": lambda g: g._replace(dgamma=g.dgamma * (1 + 1e-6)),
+    "dbeta and dgamma exchanged": lambda g: g._replace(dgamma=g.dbeta, dbeta=g.dgamma),
+    "dgamma of zeros": lambda g: g._replace(dgamma=0 * g.dgamma),
+    "dx of NaN": lambda g: g._replace(dx=g.dx * np.nan),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_gradient_is_named(setting, fault, monkeypatch):
+    net, x, labels = setting
+    assert xhat.verify.check_network(net, x, labels).ok
+    right = type(net.layers[1]).backward
+    monkeypatch.setattr(xhat.BatchNorm, "backward", lambda self, dy, cache: FAULTS[fault](right(self, dy, cache)))
+    check = xhat.verify.check_network(net, x, labels)
+    wrong = {row.name for row in check.rows if not row.ok}
+    assert not check.ok
+    assert wrong & ({"1.gamma", "1.beta"} if "dx" not in fault else {"0.w", "x"}), str(check)
+    assert "WRONG" in str(check)
+
+
+def test_check_leaves_the_network_alone(setting):
+    net, x, labels = setting
+    before = {name: values.copy() for name, values in {**net.parameters, **net.state}.items()}
+    xhat.verify.check_network(net, x, labels)
+    for name, values in {**net.parameters, **net.state}.items():
+        assert np.array_equal(values, before[name])
+
+
+def test_table(setting):
+    table = str(xhat.verify.check_network(*setting)).splitlines()
+    assert table[0].split() == ["gradient", "shape", "size", "error", "relative"]
+    assert [line.split()[1] for line in table[1:]] == ["0.w", "1.gamma", "1.beta", "3.w", "3.b", "x"]
+    assert len({len(line) for line in table[1:]}) == 1
