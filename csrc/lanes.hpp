@@ -70,7 +70,7 @@ XHAT_INLINE inline Vector widened(const Vector& stored) { return stored; }
 
 XHAT_INLINE inline Vector widened(const VectorOf<float>::type& stored) {
 #if defined(__AVX512F__)
-  return _mm512_cvtps_pd(stored);    // GCC 12 makes four instructions of the line below
+  return _mm512_maskz_cvtps_pd(0xff, stored);    // GCC 12 makes four instructions of the line below
 #else
   return __builtin_convertvector(stored, Vector);
 #endif

@@ -51,7 +51,9 @@ def imported_rooms(path):
 
 
 def test_every_room_is_known():
-    rooms = {path.stem for path in SOURCE.glob("*.py")} | {p.name for p in SOURCE.iterdir() if (p / "__init__.py").exists()}
+    rooms = {path.stem for path in SOURCE.glob("*.py")} | {
+        p.name for p in SOURCE.iterdir() if (p / "__init__.py").exists()
+    }
     assert rooms == set(MAY_IMPORT)
 
 

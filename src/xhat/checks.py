@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -53,9 +53,7 @@ def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -
 def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...], advice: str) -> Array:
     """Return a parameter of exactly `shape` with its own type; integers become float64."""
     parameter = np.asarray(values)
-    if isinstance(values, np.ma.MaskedArray) or not (
-        parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS
-    ):
+    if isinstance(values, np.ma.MaskedArray) or not (parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS):
         got = "a masked array" if isinstance(values, np.ma.MaskedArray) else str(parameter.dtype)
         raise TypeError(f"{who}: expected {name} of type {_TYPES} or integer, got {got}. {advice}")
     if parameter.shape != shape:
@@ -67,20 +65,28 @@ def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...],
 
 def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], advice: str) -> Array:
     """Return a saved or running statistic: float64 of exactly `shape`."""
-    if not isinstance(values, np.ndarray) or values.dtype != np.float64:
-        got = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+    if not _is_array(values) or values.dtype != np.float64:
+        got = values.dtype if _is_array(values) else type(values).__name__
         raise TypeError(f"{who}: expected {name} as a float64 array, got {got}. {advice}")
     if values.shape != shape:
         raise ValueError(f"{who}: expected {name} of shape {shape}, got {values.shape}. {advice}")
     return np.require(values, np.float64, ["C", "A"])
 
 
+def as_mask(who: str, name: str, values: object, advice: str) -> Array:
+    """Return a saved mask: an array of bool."""
+    if not _is_array(values) or values.dtype != np.bool_:
+        got = values.dtype if _is_array(values) else type(values).__name__
+        raise TypeError(f"{who}: expected {name} as a bool array, got {got}. {advice}")
+    return values
+
+
 def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inputs: Array) -> Array:
     """Return the array to write to: a new one, or the caller's `out` if it is fit to be written."""
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray) or out.dtype != dtype:
-        got = out.dtype if type(out) is np.ndarray else type(out).__name__
+    if not _is_array(out) or isinstance(out, np.ma.MaskedArray) or out.dtype != dtype:
+        got = str(out.dtype) if type(out) is np.ndarray else type(out).__name__
         raise TypeError(f"{who}: expected out as an array of type {dtype}, got {got}. Make it with numpy.empty_like.")
     if out.shape != shape:
         raise ValueError(f"{who}: expected out of shape {shape}, got {out.shape}. Make it with numpy.empty_like.")
@@ -116,11 +122,9 @@ def as_axis(who: str, name: str, axis: object, ndim: int | None) -> int:
     return index % ndim
 
 
-def as_real(
-    who: str, name: str, value: object, low: float, high: float, advice: str, *, above: bool = False
-) -> float:
+def as_real(who: str, name: str, value: object, low: float, high: float, advice: str, *, above: bool = False) -> float:
     """Return a finite number in [low, high], or in (low, high] when it must be `above` low."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not _is_real(value):
         raise TypeError(f"{who}: expected {name} as a number, got {type(value).__name__}. {advice}")
     number = float(value)
     if not (math.isfinite(number) and low <= number <= high and (number > low or not above)):
@@ -134,14 +138,12 @@ def as_eps(who: str, eps: object) -> float:
     """Return `eps`: finite and not negative."""
     if type(eps) is float and 0.0 <= eps < math.inf:
         return eps
-    return as_real(
-        who, "eps", eps, 0.0, math.inf, "The eps is added to a variance (unit of x squared); 1e-5 is usual."
-    )
+    return as_real(who, "eps", eps, 0.0, math.inf, "The eps is added to a variance (unit of x squared); 1e-5 is usual.")
 
 
 def as_count(who: str, name: str, value: object, low: int, advice: str) -> int:
     """Return a whole number of at least `low`."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+    if not _is_whole(value):
         raise TypeError(f"{who}: expected {name} as an integer, got {type(value).__name__}. {advice}")
     if value < low:
         raise ValueError(f"{who}: expected {name} >= {low}, got {value}. {advice}")
@@ -152,7 +154,7 @@ def as_generator(who: str, rng: object) -> np.random.Generator:
     """Return a random generator from a seed, or the caller's own, which then advances."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
+    if _is_whole(rng):
         if rng < 0:
             raise ValueError(f"{who}: expected rng >= 0, got {rng}. Give a seed or a numpy.random.Generator.")
         return np.random.default_rng(int(rng))
@@ -191,3 +193,15 @@ def check_cache(who: str, cache: object, *kinds: type) -> None:
 def _qualified(kind: type) -> str:
     """Return the name of a class with its module's, which tells the caches of layers apart."""
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+
+
+def _is_array(value: object) -> TypeGuard[Array]:
+    return isinstance(value, np.ndarray)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> TypeGuard[float]:
+    return _is_whole(value) or isinstance(value, float | np.floating)

@@ -85,7 +85,7 @@ class Layer:
         return {name: getattr(self, name) for name in names if name not in ("rng", "dtype")}
 
     @classmethod
-    def cases(cls) -> "Iterator[Case]":
+    def cases(cls) -> Iterator[Case]:
         """Yield the situations in which this layer must be provably right."""
         raise NotImplementedError(f"{cls.__name__}.cases: say where this layer must be right.")
 

@@ -76,7 +76,9 @@ def judge_gradient(case: Case) -> None:
         error = np.abs(got - true).max()
         assert error <= 1e-12 * size, f"d{name}: error {error:.1e} beside a gradient of size {size:.1e}"
         error = np.abs(got - rough).max()
-        assert error <= (1e-6 + 1e-10 * np.abs(x).max()) * size, f"d{name}: {error:.1e} from central differences, size {size:.1e}"
+        assert error <= (1e-6 + 1e-10 * np.abs(x).max()) * size, (
+            f"d{name}: {error:.1e} from central differences, size {size:.1e}"
+        )
 
 
 def judge_example(case: Case) -> None:
@@ -181,7 +183,9 @@ def check_layouts(case: Case, variant: str, dtype: Any) -> None:
             assert other_y.dtype == y.dtype
             assert np.array_equal(other_y, y, equal_nan=True), f"{name}: y differs"
             for field, values in gradients._asdict().items():
-                assert values is None or np.array_equal(getattr(others, field), values, equal_nan=True), f"{name}: {field} differs"
+                assert values is None or np.array_equal(getattr(others, field), values, equal_nan=True), (
+                    f"{name}: {field} differs"
+                )
 
 
 def check_out(case: Case, variant: str, dtype: Any) -> None:
@@ -239,7 +243,13 @@ def check_errors(case: Case, variant: str) -> None:
         assert_refused(lambda: op.backward(dy[None], cache))
         assert_refused(lambda: op.backward(np.concatenate([dy, dy]), cache))
         for name, values in parameters.items():
-            for bad in (np.zeros((2, *values.shape)), values.astype(complex), values > 0, "w", np.ma.masked_array(values)):
+            for bad in (
+                np.zeros((2, *values.shape)),
+                values.astype(complex),
+                values > 0,
+                "w",
+                np.ma.masked_array(values),
+            ):
                 assert_refused(lambda name=name, bad=bad: op.forward(x, **{**kwargs, name: bad}))
         for bad in (None, (), tuple(cache), 7):
             assert_refused(lambda bad=bad: op.backward(dy, bad))

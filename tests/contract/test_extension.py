@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-import xhat
 from tests.contract import contract, dynamic_tanh
 from tests.contract.test_mutants import survivors
+
+import xhat
 from xhat import kernels, verify
 from xhat.training import checkpoints
 
@@ -48,9 +48,7 @@ def test_toy_layer_learns_is_checked_and_saved(listed, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 5), np.float32)
     labels = (x[:, 0] > x[:, 1]).astype(int)
-    net = xhat.Sequential(
-        [xhat.Affine(5, 16, rng=rng), dynamic_tanh.DynamicTanh(16), xhat.Affine(16, 2, rng=rng)]
-    )
+    net = xhat.Sequential([xhat.Affine(5, 16, rng=rng), dynamic_tanh.DynamicTanh(16), xhat.Affine(16, 2, rng=rng)])
     assert verify.check_network(net, x[:8], labels[:8]).ok
     history = xhat.Trainer(net, learning_rate=0.02, batch_size=32).fit(x, labels, epochs=8)
     assert history[-1].score > 0.95

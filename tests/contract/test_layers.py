@@ -4,9 +4,9 @@ import pkgutil
 
 import numpy as np
 import pytest
+from tests.contract import contract
 
 import xhat.layers
-from tests.contract import contract
 from xhat import kernels
 from xhat.layers import LAYERS
 

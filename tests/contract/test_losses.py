@@ -3,15 +3,13 @@
 import mpmath
 import numpy as np
 import pytest
-
 from tests.contract import contract
+
 from xhat.layers import LOSSES
 from xhat.verify.numeric import central_difference, complex_step
 
 CASES = [
-    pytest.param(loss, case, id=f"{name}-{i}")
-    for name, loss in LOSSES.items()
-    for i, case in enumerate(loss.cases())
+    pytest.param(loss, case, id=f"{name}-{i}") for name, loss in LOSSES.items() for i, case in enumerate(loss.cases())
 ]
 each_case = pytest.mark.parametrize(("loss", "case"), CASES)
 
@@ -86,7 +84,13 @@ def test_bad_input_is_refused(loss, case):
     p, t = case.predictions, case.targets
     for bad in (p.astype(int), p.astype(object), p.astype(complex), np.ma.masked_array(p), None, "x"):
         contract.assert_refused(lambda bad=bad: loss.function(bad, t))
-    for bad in (t[:-1] if len(t) > 1 else t[None], t.astype(object), t.astype(complex), np.full(t.shape, "a"), None):
+    for bad in (
+        t[:-1] if len(t) > 1 else t[None],
+        t.astype(object),
+        t.astype(complex),
+        np.full(t.shape, "a"),
+        None,
+    ):
         contract.assert_refused(lambda bad=bad: loss.function(p, bad))
 
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.contract import contract, mutants
 from tests.contract.test_losses import LOSS_JUDGEMENTS
+
 from xhat import kernels
 from xhat.layers import LAYERS, losses
 
 # Mutants that compute the same: each with the reason.
-EQUIVALENT = {
-}
+EQUIVALENT = {}
 
 
 def survivors(path, judge):

@@ -1,6 +1,7 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,22 @@ def _raises(kind: type[Exception], text: str) -> Iterator[None]:
 def raises():
     """`pytest.raises`, but for the exact type and the whole message."""
     return _raises
+
+
+def _attempt(read: Callable[..., Any], *arguments: Any, begins: str, **named: Any) -> Any:
+    try:
+        return read(*arguments, **named)
+    except ValueError as error:
+        refused = error
+    assert type(refused) is ValueError
+    assert str(refused).startswith(begins)
+    return None
+
+
+@pytest.fixture(scope="session")
+def attempt():
+    """Read something damaged: its result, or None after a ValueError that begins in the given way."""
+    return _attempt
 
 
 @pytest.fixture

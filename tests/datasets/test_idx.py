@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from xhat import datasets
 from xhat.datasets import idx
 
@@ -89,8 +90,8 @@ IDX = "an idx file of unsigned bytes with 3 axes in mine/train-images-idx3-ubyte
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"x": b""}, f"{IDX} a file that begins with  instead of 00000803. {FETCH}"),
-        ({"x": b"\0\0\x08\3\0"}, f"{IDX} a file that begins with 00000803 instead of 00000803. {FETCH}"),
+        ({"x": b""}, f"{IDX} a file that ends within its header. {FETCH}"),
+        ({"x": b"\0\0\x08\3\0"}, f"{IDX} a file that ends within its header. {FETCH}"),
         ({"x": encode(Y)}, f"{IDX} a file that begins with 00000801 instead of 00000803. {FETCH}"),
         ({"x": HUGE}, f"{IDX} a header that claims {(2**32 - 1) * 2**32} bytes in a file of 16. {FETCH}"),
         ({"x": encode(X[:0])}, f"{IDX} a header that claims 0 bytes in a file of 16. {FETCH}"),
@@ -128,7 +129,7 @@ def test_claims_and_bombs_take_no_memory(folder, header):
     tracemalloc.stop()
 
 
-def test_mutated_files_give_our_error_or_the_same_numbers(folder):
+def test_mutated_files_give_our_error_or_the_same_numbers(folder, attempt):
     write("mine")
     path = Path("mine", NAMES["x"] + ".gz")
     good = path.read_bytes()
@@ -138,12 +139,8 @@ def test_mutated_files_give_our_error_or_the_same_numbers(folder):
         bad = bytearray(good)
         bad[rng.integers(len(bad))] = rng.integers(256)
         path.write_bytes(bad[: rng.integers(len(bad))] if rng.random() < 0.2 else bad)
-        try:
-            data = datasets.load("mine")
-        except ValueError as error:
-            assert str(error).startswith("datasets.load: expected an idx file")
-            seen.add("refused")
-        else:
+        data = attempt(datasets.load, "mine", begins="datasets.load: expected an idx file")
+        seen.add("refused" if data is None else "read")
+        if data is not None:
             np.testing.assert_array_equal(data.x.reshape(X.shape), X)
-            seen.add("read")
     assert seen == {"refused", "read"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from xhat import datasets
 from xhat.datasets.dataset import Dataset, rows_for_test
 

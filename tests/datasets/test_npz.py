@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from xhat import datasets
 
 X = np.arange(40.0).reshape(20, 2)
@@ -173,7 +174,10 @@ def test_columns_of_another_model(npz, raises):
         datasets.read_features(npz(x=X), ["a", "b", "c"])
 
 
-def member(shape="(20, 2)", descr="'<f8'", data=X.tobytes()) -> bytes:
+NUMBERS = X.tobytes()
+
+
+def member(shape="(20, 2)", descr="'<f8'", data=NUMBERS) -> bytes:
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
@@ -253,9 +257,7 @@ def test_a_bomb_is_not_unpacked(folder):
 
 
 def test_a_directory_that_claims_too_little(folder):
-    packed = bytearray(
-        archive(("x.npy", member(data=X.tobytes() + bytes(64 << 20))), how=zipfile.ZIP_DEFLATED)
-    )
+    packed = bytearray(archive(("x.npy", member(data=NUMBERS + bytes(64 << 20))), how=zipfile.ZIP_DEFLATED))
     claimed = struct.pack("<I", len(member()))
     directory = packed.rindex(b"PK\x01\x02")
     packed[directory + 24 : directory + 28] = claimed
@@ -268,7 +270,7 @@ def test_a_directory_that_claims_too_little(folder):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_mutated_files_give_our_error_or_a_data_set(folder, packed):
+def test_mutated_files_give_our_error_or_a_data_set(folder, attempt, packed):
     (np.savez_compressed if packed else np.savez)("good.npz", x=X, y=Y)
     good = Path("good.npz").read_bytes()
     rng = np.random.default_rng(0)
@@ -277,9 +279,6 @@ def test_mutated_files_give_our_error_or_a_data_set(folder, packed):
         for place in rng.integers(len(bad), size=rng.integers(1, 4)):
             bad[place] = rng.integers(256)
         Path("t.npz").write_bytes(bad[: rng.integers(len(bad))] if rng.random() < 0.2 else bad)
-        try:
-            data = datasets.load("t.npz")
-        except ValueError as error:
-            assert str(error).startswith("datasets.load: expected ")
-        else:
+        data = attempt(datasets.load, "t.npz", begins="datasets.load: expected ")
+        if data is not None:
             np.testing.assert_array_equal(np.sort(np.concatenate([data.x, data.x_test])[:, 0]), X[:, 0])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from xhat import datasets
 
 IRIS = "length,width,kind\n" + "".join(f"{i},{i / 10},{'ab'[i % 2]}\n" for i in range(20))
@@ -280,15 +281,11 @@ def test_what_csv_writes_is_read_back_to_the_bit(tmp_path_factory, values, mark,
 
 
 @given(st.text(alphabet="ab1.,;\t\"'\n\r \x00é-e", max_size=60))
-def test_any_text_is_a_table_or_an_error_of_ours(tmp_path_factory, text):
+def test_any_text_is_a_table_or_an_error_of_ours(tmp_path_factory, attempt, text):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_text(text, newline="", encoding="utf-8")
-    try:
-        data = datasets.load(path, target="a")
-    except ValueError as error:
-        assert str(error).startswith("datasets.load: expected ")
-    else:
-        assert np.isfinite(data.x).all()
+    data = attempt(datasets.load, path, target="a", begins="datasets.load: expected ")
+    assert data is None or np.isfinite(data.x).all()
 
 
 @pytest.fixture

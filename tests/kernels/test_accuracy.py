@@ -156,6 +156,7 @@ def test_nan_and_inf_stay_in_their_channel(shape, dtype, bad, rng):
                 assert np.isnan(after.y[channel]).all()
                 assert np.isnan(np.delete(after.statistics.var, 2)).sum() == 0
                 assert np.isnan(after.statistics.var[2])
+                assert np.array_equal(after.statistics.mean[2], bad, equal_nan=True)
 
 
 EMPTY = [

@@ -63,7 +63,7 @@ def test_one_flipped_bit_is_enough(net, tmp_path):
     xhat.save(net, path)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    positions = {*range(0, 40), *rng.integers(0, len(whole), 600).tolist()}
+    positions = {*range(40), *rng.integers(0, len(whole), 600).tolist()}
     for position in positions:
         damaged = bytearray(whole)
         damaged[position] ^= 1 << int(rng.integers(8))
@@ -76,7 +76,7 @@ def test_every_truncation_is_refused(net, tmp_path):
     path = tmp_path / "net.safetensors"
     xhat.save(net, path)
     whole = path.read_bytes()
-    for size in [*range(0, 64), *range(64, len(whole), 37), len(whole) - 1]:
+    for size in [*range(64), *range(64, len(whole), 37), len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"^load: expected"):
             xhat.load(path)
@@ -98,7 +98,10 @@ def forge(path, change):
     tensors = load_file(path)
     text = json.dumps(config)
     path.write_bytes(
-        save(tensors, {"format": header["format"], "config": text, "sha256": checkpoints._digest(text, tensors)})
+        save(
+            tensors,
+            {"format": header["format"], "config": text, "sha256": checkpoints._digest(text, tensors)},
+        )
     )
 
 
@@ -139,7 +142,9 @@ def test_other_files_are_refused(tmp_path):
 
     path = tmp_path / "other.safetensors"
     save_file({"x": np.zeros(3)}, path)
-    with pytest.raises(ValueError, match=r"^load: expected format xhat-network-1, got None in .*\. Write the file with"):
+    with pytest.raises(
+        ValueError, match=r"^load: expected format xhat-network-1, got None in .*\. Write the file with"
+    ):
         xhat.load(path)
     path.write_text("x" * 100)
     with pytest.raises(ValueError, match="^load: expected a safetensors file, got"):

@@ -138,7 +138,9 @@ def test_a_loss_that_stops_being_finite_is_an_error():
     x, labels = problem()
     net = xhat.mlp(4, [16], 2, rng=0)
     t = xhat.Trainer(net, optimizer="sgd", learning_rate=1e30, batch_size=32)
-    with pytest.raises(FloatingPointError, match=r"^Trainer\.fit: expected a finite loss, got nan in epoch 1, batch \d+\. L"):
+    with pytest.raises(
+        FloatingPointError, match=r"^Trainer\.fit: expected a finite loss, got nan in epoch 1, batch \d+\. L"
+    ):
         t.fit(x, labels, epochs=5)
     assert len(t.history) == 0
 

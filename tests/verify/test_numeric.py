@@ -8,7 +8,11 @@ from xhat.verify.numeric import central_difference, complex_step
 @pytest.fixture
 def setting():
     rng = np.random.default_rng(0)
-    return xhat.mlp(6, [9], 4, normalization="batch", rng=0), rng.standard_normal((8, 6)), rng.integers(0, 4, 8)
+    return (
+        xhat.mlp(6, [9], 4, normalization="batch", rng=0),
+        rng.standard_normal((8, 6)),
+        rng.integers(0, 4, 8),
+    )
 
 
 def test_derivatives_of_known_functions():

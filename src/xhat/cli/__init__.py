@@ -46,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        print(
-            f'xhat: expected the package {missing}, got none. Run: pip install "xhat[cli]"', file=sys.stderr
-        )
+        print(f'xhat: expected the package {missing}, got none. Run: pip install "xhat[cli]"', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -63,7 +63,8 @@ def run(arguments: Sequence[str]) -> int:
         code: Any = typer.main.get_command(app)(list(arguments), prog_name="xhat", standalone_mode=False)
     except typer.TyperException as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "xhat")
-        complain(f"{path}: {error.format_message().rstrip('.')}. See {path} --help.")
+        told = error.format_message()
+        complain(f"{path}: {told}{'' if told.endswith(('.', '?')) else '.'} See {path} --help.")
         return error.exit_code
     except Refusal as refusal:
         complain(str(refusal))

@@ -55,9 +55,7 @@ def draw_curves(title: str, outcomes: Sequence[Outcome]) -> bytes:
     if any(outcome.epochs for outcome in outcomes):
         _scale_loss(loss, outcomes)
         handles, labels = loss.get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK
-        )
+        figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK)
     _scale_score(score, outcomes)
     return _png(figure)
 
@@ -85,9 +83,7 @@ def _curve(axes: Axes, outcome: Outcome, colour: str, quantity: str) -> None:
     )  # fmt: skip
     if all(math.isnan(value) for value in validation):
         return
-    axes.plot(
-        numbers, validation, color=colour, linewidth=2.2, marker=marker, label=f"{outcome.label}, validation"
-    )
+    axes.plot(numbers, validation, color=colour, linewidth=2.2, marker=marker, label=f"{outcome.label}, validation")
     best = outcome.best
     if best is not None:
         axes.plot(
@@ -99,10 +95,7 @@ def _curve(axes: Axes, outcome: Outcome, colour: str, quantity: str) -> None:
 
 def _scale_loss(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     values = [
-        value
-        for outcome in outcomes
-        for epoch in outcome.epochs
-        for value in (epoch.loss, epoch.validation_loss)
+        value for outcome in outcomes for epoch in outcome.epochs for value in (epoch.loss, epoch.validation_loss)
     ]
     finite = [value for value in values if math.isfinite(value) and value > 0]
     if finite and max(finite) > 20 * min(finite):

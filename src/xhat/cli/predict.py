@@ -22,14 +22,10 @@ _CLASSES_SHOWN = 3
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A model.safetensors that `xhat train` wrote.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors that `xhat train` wrote.")],
     data: Annotated[
         str,
-        typer.Argument(
-            metavar="DATA", help="A data set by name, or a file with the columns the model wants."
-        ),
+        typer.Argument(metavar="DATA", help="A data set by name, or a file with the columns the model wants."),
     ],
     target: Annotated[
         str | None,
@@ -50,9 +46,7 @@ def predict(
             data, network.features, target=target or network.notes.get("target"), classes=network.classes
         )
     if out is not None and any(_same(out, read) for read in (model, Path(data))):
-        raise Refusal(
-            f"xhat predict: expected --out apart from the inputs, got {out}. Choose another file.", 2
-        )
+        raise Refusal(f"xhat predict: expected --out apart from the inputs, got {out}. Choose another file.", 2)
     scores = np.asarray(network.predict(x), np.float64)
     if network.classes is None:
         answer = _values(scores, y)
@@ -125,6 +119,5 @@ def _write(out: Path, answer: _Answer) -> None:
             writer.writerows(answer.rows)
     except OSError as error:
         raise Refusal(
-            f"xhat predict: expected a file to write to, got {out} ({error.strerror}). "
-            "Choose another with --out."
+            f"xhat predict: expected a file to write to, got {out} ({error.strerror}). Choose another with --out."
         ) from error

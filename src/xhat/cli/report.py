@@ -192,9 +192,7 @@ class Report:
         if self.data.classes is None:
             true = np.asarray(self.data.y_test, np.float64).ravel()
             picture = draw_agreement(true, np.asarray(scores, np.float64).ravel(), self.target)
-            return _section(
-                f"Predictions on the test data{name}", _image(picture, "Predicted against true values")
-            )
+            return _section(f"Predictions on the test data{name}", _image(picture, "Predicted against true values"))
         chances = probabilities(scores)
         body = self._confusion(chances.argmax(axis=1), self.data.classes)
         if self.data.image_shape is not None:
@@ -209,9 +207,7 @@ class Report:
             most = np.argsort(-count, axis=None, kind="stable")[:_MOST_MISTAKES]
             pairs = [divmod(int(place), len(classes)) for place in most if count.flat[place]]
             rows = [(classes[i], classes[j], str(count[i, j])) for i, j in pairs]
-            return "<p>The most frequent confusions.</p>" + _table(
-                ["true", "predicted", "rows"], rows, words=2
-            )
+            return "<p>The most frequent confusions.</p>" + _table(["true", "predicted", "rows"], rows, words=2)
         heads = "".join(f'<th scope="col">{_text(name)}</th>' for name in classes)
         lines: list[str] = []
         for i, name in enumerate(classes):
@@ -225,9 +221,7 @@ class Report:
             f"<tr><th></th>{heads}<th>found</th></tr>{''.join(lines)}</table>"
         )
 
-    def _mistakes(
-        self, chances: NDArray[np.float64], classes: tuple[str, ...], shape: tuple[int, ...]
-    ) -> str:
+    def _mistakes(self, chances: NDArray[np.float64], classes: tuple[str, ...], shape: tuple[int, ...]) -> str:
         predicted, true = chances.argmax(axis=1), self.data.y_test
         wrong = np.flatnonzero(predicted != true)
         if not wrong.size:
@@ -241,9 +235,7 @@ class Report:
                 draw_image(self.data.x_test[row], shape, brightest),
                 f"{is_}, taken for {said} (test row {row})",
             )
-            caption = (
-                f"<b>{_text(is_)}</b>, taken for <b>{_text(said)}</b> ({chances[row, predicted[row]]:.0%})"
-            )
+            caption = f"<b>{_text(is_)}</b>, taken for <b>{_text(said)}</b> ({chances[row, predicted[row]]:.0%})"
             figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
         return (
             f"<h3>Mistakes</h3><p>{wrong.size:,} of {len(true):,}; those it was surest of first.</p>"

@@ -71,9 +71,7 @@ class Settings:
         """Return every option that is set, by its name on the command line."""
         chosen = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "data"}
         chosen["hidden"] = ",".join(map(str, self.hidden)) or "none"
-        return {
-            f"--{name.replace('_', '-')}": str(value) for name, value in chosen.items() if value is not None
-        }
+        return {f"--{name.replace('_', '-')}": str(value) for name, value in chosen.items() if value is not None}
 
     def command(self) -> str:
         """Return the command line that repeats the run, in a folder of its own."""
@@ -192,9 +190,7 @@ def _network(settings: Settings, norm: str, read: Dataset, parts: Parts) -> Sequ
             loss="softmax_cross_entropy" if read.classes else "squared_error",
         )
     scaling = xhat.Standardize.of(parts.x, shared=read.image_shape is not None)
-    return xhat.Sequential(
-        [scaling, *body.layers], loss=body.loss_name, classes=read.classes, features=read.features
-    )
+    return xhat.Sequential([scaling, *body.layers], loss=body.loss_name, classes=read.classes, features=read.features)
 
 
 def _check(

@@ -56,7 +56,9 @@ def train(
     ] = None,
     dropout: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of hidden values dropped.")] = 0.0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 15,
-    batch_size: Annotated[int, typer.Option(min=2, help="Rows per step.")] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="Rows per step.", show_default="128, fewer below 1280 rows")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="The step size at the start.")] = 2e-3,
     optimizer: Annotated[str, _one_of(OPTIMIZERS, "The update rule.")] = "adam",
     schedule: Annotated[
@@ -67,11 +69,12 @@ def train(
         int | None,
         typer.Option(min=1, help="Stop after so many epochs without a better one.", show_default=False),
     ] = None,
-    validation: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of the rows that only judge.")
-    ] = 0.1,
+    validation: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the rows that only judge.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Decides the split, the start and the order.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads to use.", show_default="all")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads; few are best where the CPUs have other work.", show_default="all"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The run folder, new or empty.", show_default="the next free runs/NAME"),
@@ -84,13 +87,8 @@ def train(
     import_module("matplotlib")  # takes a while to load, so it is here; and must be found before training
 
     if compare == norm:
-        raise Refusal(
-            f"xhat train: expected --compare to differ from --norm, got {norm} twice. Change one.", 2
-        )
-    settings = Settings(
-        data, target, _widths(hidden), norm, compare, dropout, epochs, batch_size, learning_rate, optimizer,
-        schedule, l2, patience, validation, seed, threads,
-    )  # fmt: skip
+        raise Refusal(f"xhat train: expected --compare to differ from --norm, got {norm} twice. Change one.", 2)
+    widths = _widths(hidden)
     if threads is not None:
         with refusing(2):
             machine.use_threads(threads)
@@ -99,6 +97,11 @@ def train(
         warn(advice)
     with refusing():
         read = datasets.load(data, target=target, rng=seed)
+    rows_per_step = batch_size or min(128, max(16, len(read.x) // 10))
+    settings = Settings(
+        data, target, widths, norm, compare, dropout, epochs, rows_per_step, learning_rate, optimizer,
+        schedule, l2, patience, validation, seed, threads,
+    )  # fmt: skip
     parts = Parts.of(read, settings)
     _announce(read, parts)
     with _run_folder(out, read.name) as folder:
@@ -175,9 +178,7 @@ def _free_folder(name: str) -> Path:
             return folder
 
 
-def _write(
-    settings: Settings, read: Dataset, parts: Parts, outcomes: Sequence[Outcome], folder: Path
-) -> None:
+def _write(settings: Settings, read: Dataset, parts: Parts, outcomes: Sequence[Outcome], folder: Path) -> None:
     """Write everything of the run folder but the models, which are there already."""
     from xhat.cli.curves import draw_curves
     from xhat.cli.report import Report

@@ -126,7 +126,9 @@ def _read(folder: Path, stem: str, axes: int) -> Bytes:
 def _parse(file: BinaryIO | gzip.GzipFile, axes: int, path: Path) -> Bytes:
     header = file.read(4 + 4 * axes)
     magic = bytes((0, 0, 8, axes))  # 8 is the type: unsigned byte
-    if header[:4] != magic or len(header) != 4 + 4 * axes:
+    if len(header) != 4 + 4 * axes:
+        raise ValueError("a file that ends within its header")
+    if header[:4] != magic:
         raise ValueError(f"a file that begins with {header[:4].hex()} instead of {magic.hex()}")
     shape = struct.unpack(f">{axes}I", header[4:])
     size = math.prod(shape)

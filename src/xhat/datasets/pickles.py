@@ -124,10 +124,9 @@ class _Machine:
                 self.stack = []
             case "EMPTY_LIST" | "EMPTY_TUPLE" | "EMPTY_DICT":
                 self.stack.append({"EMPTY_LIST": [], "EMPTY_TUPLE": (), "EMPTY_DICT": {}}[instruction])
-            case "LIST":
-                self.stack.append(self._since_mark())
-            case "TUPLE":
-                self.stack.append(tuple(self._since_mark()))
+            case "LIST" | "TUPLE":
+                items = self._since_mark()
+                self.stack.append(items if instruction == "LIST" else tuple(items))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 self.stack.append(tuple(self._take(int(instruction[-1]))))
             case "APPEND" | "APPENDS":
@@ -185,7 +184,7 @@ class _Machine:
 
     def _top(self, kind: type) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise ValueError(f"a pickle that takes something else for a {kind.__name__.lower()}")
+            raise ValueError(f"a pickle that takes something else for its {kind.__name__.lower()}")
         return self.stack[-1]
 
     def _set(self, items: list[Any]) -> None:

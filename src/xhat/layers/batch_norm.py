@@ -54,7 +54,7 @@ class Cache(NamedTuple):
     mean_low: Array  # (C,) float64, unit of x
     var: Array  # (C,) float64, biased, unit of x²
     rstd: Array  # (C,) float64, unit of 1/x
-    count: float  # how many values stand behind each statistic
+    count: float  # pyright: ignore[reportIncompatibleMethodOverride]  # values behind each statistic
     channel_axis: int
 
 
@@ -333,31 +333,36 @@ def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = No
     advice = "Pass on the cache that forward returned."
     x, axis, gamma, beta = _inputs(who, "cache.", cache.x, cache.gamma, cache.beta, cache.channel_axis)
     shape = x.shape[axis : axis + 1]
-    fields = kernels.Statistics._fields if isinstance(cache, Cache) else ("mean", "rstd")
-    statistics = [as_statistic(who, f"cache.{name}", getattr(cache, name), shape, advice) for name in fields]
+
+    def statistic(name: str) -> Array:
+        return as_statistic(who, f"cache.{name}", getattr(cache, name), shape, advice)
+
+    mean, rstd = statistic("mean"), statistic("rstd")
     if isinstance(cache, Cache):
+        statistics = kernels.Statistics(mean, statistic("mean_low"), statistic("var"), rstd)
         count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
         if cache.count != count:
             raise ValueError(f"{who}: expected cache.count {count} for this x, got {cache.count!r}. {advice}")
+        kept = Cache(x, gamma, beta, *statistics, count, axis)
+    else:
+        statistics = None
+        kept = FixedCache(x, gamma, beta, mean, rstd, axis)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *(v for v in (x, dy, gamma) if v is not None))
 
     if kernels.serves(x.dtype):
         views = _view(dy, axis), _view(x, axis), _wide(gamma)
-        if isinstance(cache, Cache):
-            kept = kernels.Statistics(*statistics)
-            dgamma, dbeta = kernels.channels_backward(*views, kept, _view(dx, axis))
+        if statistics is not None:
+            dgamma, dbeta = kernels.channels_backward(*views, statistics, _view(dx, axis))
         else:
-            dgamma, dbeta = kernels.channels_apply_backward(*views, *statistics, _view(dx, axis))
+            dgamma, dbeta = kernels.channels_apply_backward(*views, mean, rstd, _view(dx, axis))
     else:
+        wide = kept._replace(x=x.astype(np.float64))
         with np.errstate(all="ignore"):
-            wide, wide_dy = x.astype(np.float64), dy.astype(np.float64)
-            if isinstance(cache, Cache):
-                kept = Cache(wide, gamma, beta, *statistics, cache.count, axis)
-                dx[...], dgamma, dbeta = reference_backward(wide_dy, kept)
+            if isinstance(wide, Cache):
+                dx[...], dgamma, dbeta = reference_backward(dy.astype(np.float64), wide)
             else:
-                kept = FixedCache(wide, gamma, beta, *statistics, axis)
-                dx[...], dgamma, dbeta = reference_apply_backward(wide_dy, kept)
+                dx[...], dgamma, dbeta = reference_apply_backward(dy.astype(np.float64), wide)
     with np.errstate(all="ignore"):
         return Grads(
             dx,
@@ -461,9 +466,9 @@ class RunningStatistics:
         self.update_rate = update_rate
         self.unbiased = bool(unbiased)
         self.nonfinite = as_choice(who, "nonfinite", nonfinite, ("raise", "skip"))
-        self.mean = np.zeros(channels)
-        self.var = np.ones(channels)
-        self.count = np.zeros(())
+        self.mean: Array = np.zeros(channels)
+        self.var: Array = np.ones(channels)
+        self.count: Array = np.zeros(())
         self.skipped = 0
 
     def update(self, cache: Cache) -> None:
@@ -679,4 +684,12 @@ class BatchNorm(Layer):
         )
         predicting = cls(1, eps=0.25)
         predicting.statistics.var[...] = 0
-        yield Case(predicting, x=np.array([[3.0]]), training=False, parameters={"gamma": [1], "beta": [1]}, y=[[7]], dy=[[1]], dx=[[2]])
+        yield Case(
+            predicting,
+            x=np.array([[3.0]]),
+            training=False,
+            parameters={"gamma": [1], "beta": [1]},
+            y=[[7]],
+            dy=[[1]],
+            dx=[[2]],
+        )

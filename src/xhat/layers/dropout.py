@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_generator, as_gradient, as_real, as_values, check_cache
+from xhat.checks import Array, as_generator, as_gradient, as_mask, as_real, as_values, check_cache
 from xhat.core import Case, Layer, Op
 
 _RATE = "The rate is the share that is dropped: 0 drops nothing, 1 everything."
@@ -115,12 +115,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     """
     who = "dropout.backward"
     check_cache(who, cache, Cache)
-    keep = cache.keep
-    if not isinstance(keep, np.ndarray) or keep.dtype != np.bool_:  # type: ignore[redundant-expr]
-        got = keep.dtype if isinstance(keep, np.ndarray) else type(keep).__name__
-        raise TypeError(
-            f"{who}: expected cache.keep as a bool array, got {got}. Pass on the cache that forward returned."
-        )
+    keep = as_mask(who, "cache.keep", cache.keep, "Pass on the cache that forward returned.")
     rate = as_real(who, "cache.rate", cache.rate, 0.0, 1.0, _RATE)
     dtype = as_values(who, "an array of cache.dtype", np.empty(0, cache.dtype)).dtype
     return Grads(_scale(as_gradient(who, dy, keep.shape, dtype), keep, rate))

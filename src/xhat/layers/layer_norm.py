@@ -15,7 +15,7 @@ Derivation: docs/layer_norm.md
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -240,7 +240,7 @@ def _axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
 
 def _checked_axes(who: str, axis: object, ndim: int) -> tuple[int, ...]:
     """Return the normalized axes, ascending, after checking each."""
-    entries = axis if isinstance(axis, tuple) else (axis,)
+    entries = cast("tuple[object, ...]", axis if isinstance(axis, tuple) else (axis,))
     axes = tuple(sorted(as_axis(who, "axis", entry, ndim) for entry in entries))
     if not axes or len(set(axes)) < len(axes):
         raise ValueError(f"{who}: expected axis as one or several different axes, got {axis}. Name each axis once.")
@@ -308,9 +308,7 @@ class LayerNorm(Layer):
 
     ops = (OP, OP)
 
-    def __init__(
-        self, features: int | tuple[int, ...], *, eps: float = 1e-5, dtype: DTypeLike = np.float32
-    ) -> None:
+    def __init__(self, features: int | tuple[int, ...], *, eps: float = 1e-5, dtype: DTypeLike = np.float32) -> None:
         super().__init__()
         who = "LayerNorm"
         sizes = tuple(features) if isinstance(features, tuple | list) else (features,)

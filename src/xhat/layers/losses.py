@@ -90,12 +90,12 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
     label = classes.reshape(-1, 1).astype(np.intp)
     with np.errstate(all="ignore"):
         top = rows.max(1, keepdims=True)
-        gap = top - np.take_along_axis(rows, label, 1)
+        gap: Array = top - np.take_along_axis(rows, label, 1)
         shares = np.exp(rows - top)
-        at_label = np.take_along_axis(shares, label, 1)
+        at_label: Array = np.take_along_axis(shares, label, 1)
         np.put_along_axis(shares, label, 0.0, 1)
-        others = shares.sum(1, keepdims=True)
-        total = others + at_label
+        others: Array = shares.sum(1, keepdims=True)
+        total: Array = others + at_label
         # where the label leads, gap = 0 and at_label = 1, so log(total) = log1p(others) keeps a tiny loss
         losses = gap + np.where(gap == 0, np.log1p(others), np.log(total))
         np.put_along_axis(shares, label, -others, 1)
@@ -204,7 +204,5 @@ LOSSES: dict[str, Loss] = {
         accuracy,
         _softmax_cross_entropy_cases,
     ),
-    "squared_error": Loss(
-        squared_error, reference_squared_error, "R²", r_squared, _squared_error_cases
-    ),
+    "squared_error": Loss(squared_error, reference_squared_error, "R²", r_squared, _squared_error_cases),
 }

@@ -122,6 +122,4 @@ class ReLU(Layer):
         """Yield the situations in which this layer must be right."""
         yield Case(cls(), x=(5, 7))
         yield Case(cls(), x=(2, 3, 4, 5))
-        yield Case(
-            cls(), x=np.array([-2.0, -0.0, 0.0, 3.0]), y=[0, 0, 0, 3], dy=[1, 1, 1, 5], dx=[0, 0, 0, 5]
-        )
+        yield Case(cls(), x=np.array([-2.0, -0.0, 0.0, 3.0]), y=[0, 0, 0, 3], dy=[1, 1, 1, 5], dx=[0, 0, 0, 5])

@@ -30,8 +30,8 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     """Write a network to a file, whole or not at all.
 
     The file is safetensors: parameters and running statistics by the names of `network.parameters` and
-    `network.state`, configuration, notes and a SHA-256 in its metadata. It is written beside the target, flushed to disk
-    and renamed, so that a crash at any moment leaves the old file or the new one.
+    `network.state`; configuration, notes and a SHA-256 in its metadata. It is written beside the target, flushed to
+    disk and renamed, so that a crash at any moment leaves the old file or the new one.
 
     Parameters
     ----------
@@ -100,9 +100,11 @@ def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) ->
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"load: expected a file that xhat.save wrote, got no file {name}. Check the path.") from None
+        raise FileNotFoundError(
+            f"load: expected a file that xhat.save wrote, got no file {name}. Check the path."
+        ) from None
     try:
-        tensors = cast("dict[str, Array]", from_bytes(data))
+        tensors = from_bytes(data)
         size = int.from_bytes(data[:8], "little")
         metadata: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__", {})
         found, config, digest = metadata.get("format"), metadata.get("config", ""), metadata.get("sha256")
@@ -138,7 +140,7 @@ def _build(config: dict[str, Any], tensors: Mapping[str, Array], known: Mapping[
         if entry["name"] not in known:
             raise ValueError(f"unknown layer {entry['name']!r}")
         kind = known[entry["name"]]
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["settings"].items()}
+        settings = {k: tuple(cast("list[Any]", v)) if isinstance(v, list) else v for k, v in entry["settings"].items()}
         _check_sizes(entry["name"], settings, budget)
         if "rng" in inspect.signature(kind).parameters:
             settings["rng"] = 0
@@ -160,12 +162,12 @@ def _build(config: dict[str, Any], tensors: Mapping[str, Array], known: Mapping[
 
 def _check_sizes(name: str, settings: Mapping[str, Any], budget: int) -> None:
     """Refuse sizes that the file's tensors cannot stand behind, before a layer allocates for them."""
-    sizes = [
+    flat = [
         n
         for value in settings.values()
-        for n in (value if isinstance(value, tuple) else (value,))
-        if isinstance(n, int) and n > 0
+        for n in cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
     ]
+    sizes = [n for n in flat if isinstance(n, int) and n > 0]
     if math.prod(sizes) > 64 * budget + 1024:
         raise ValueError(f"{name} of sizes {sizes} in a file of {budget} numbers")
 

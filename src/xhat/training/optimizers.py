@@ -29,9 +29,7 @@ class Optimizer(ABC):
         self.steps = 0
         self.memory: dict[str, tuple[Array, ...]] = {}
 
-    def update(
-        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], learning_rate: float
-    ) -> None:
+    def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], learning_rate: float) -> None:
         """Change every parameter in place.
 
         Parameters

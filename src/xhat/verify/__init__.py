@@ -1,4 +1,4 @@
-"""Honesty: does a backward pass compute the gradient of its forward pass?"""
+"""Honesty: whether a backward pass computes the gradient of its forward pass."""
 
 from xhat.verify.numeric import GradientCheck, GradientRow, check_network
 

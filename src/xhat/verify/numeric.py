@@ -29,7 +29,7 @@ _DIRECTIONS = 4
 
 def complex_step(f: Callable[[Array], Any], x: Array, direction: Array) -> float:
     """Return the derivative of the number f(x) along a direction, for an f that takes complex arrays."""
-    return float(np.imag(f(x + 1j * _COMPLEX_STEP * direction))) / _COMPLEX_STEP
+    return complex(f(x + 1j * _COMPLEX_STEP * direction)).imag / _COMPLEX_STEP
 
 
 def central_difference(f: Callable[[Array], Any], x: Array, direction: Array, step: float = 1e-5) -> float:
@@ -87,8 +87,8 @@ def check_network(
 ) -> GradientCheck:
     """Compare the gradients of a network on a batch with the true derivatives of its loss.
 
-    The gradients are those that training would use, computed in float64 by the same functions. The true derivatives come
-    from the layers' reference functions by the complex step, along random directions for every parameter and for x. The
+    The gradients are those that training would use, computed in float64 by the same functions. The true derivatives
+    come from the layers' reference functions by the complex step, along random directions for every parameter and for x. The
     network is not changed.
 
     Parameters
