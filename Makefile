@@ -7,7 +7,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 .PHONY: demo test test-all lint types sanitize bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/xhat train digits --norm batch --compare none --out runs/demo
+	$(BIN)/xhat train digits --norm batch --compare none --optimizer sgd --learning-rate 1 --out runs/demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "not peers"

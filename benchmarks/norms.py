@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 EPS = 1e-5
-LARGEST_ERROR = (
-    1e-5  # of the largest value: float32 contenders that are right are far below, wrong ones far above
-)
+LARGEST_ERROR = 1e-5  # of the largest value: float32 contenders that are right are far below, wrong ones far above
 SECONDS_PER_CONTENDER = 1.0
 
 BATCH_SHAPES = ((128, 512), (4096, 1024), (65536, 256), (32, 64, 56, 56))
@@ -137,9 +135,9 @@ def torch_contenders(norm, x, dy, gamma, beta):
             "torch": lambda: aten.native_layer_norm(tx, size, tgamma, tbeta, EPS)[0].numpy(),
             "torch out=": lambda: aten.native_layer_norm.out(tx, size, tgamma, tbeta, EPS, **outs)[0].numpy(),
         }, {
-            "torch": lambda: aten.native_layer_norm_backward(
-                tdy, tx, size, mean, rstd, tgamma, tbeta, wanted
-            )[0].numpy()
+            "torch": lambda: aten.native_layer_norm_backward(tdy, tx, size, mean, rstd, tgamma, tbeta, wanted)[
+                0
+            ].numpy()
         }
     arguments = (tx, tgamma, tbeta, None, None, True, 0.1, EPS)
     _, mean, rstd = aten.native_batch_norm(*arguments)
@@ -148,9 +146,9 @@ def torch_contenders(norm, x, dy, gamma, beta):
         "torch": lambda: aten.native_batch_norm(*arguments)[0].numpy(),
         "torch out=": lambda: aten.native_batch_norm.out(*arguments, **outs)[0].numpy(),
     }, {
-        "torch": lambda: aten.native_batch_norm_backward(
-            tdy, tx, tgamma, None, None, mean, rstd, True, EPS, wanted
-        )[0].numpy()
+        "torch": lambda: aten.native_batch_norm_backward(tdy, tx, tgamma, None, None, mean, rstd, True, EPS, wanted)[
+            0
+        ].numpy()
     }
 
 
@@ -224,9 +222,7 @@ def measure(threads, short):
                 print(
                     f"{norm:5} {contest.direction:8} {shape_text:>12}  xhat {times['xhat']:8.3f} ms"
                     f" {speed:5.1f} GB/s   "
-                    + "   ".join(
-                        f"{name} {times[name]:.3f} ms ({ratio:.2f}x)" for name, ratio in ratios.items()
-                    ),
+                    + "   ".join(f"{name} {times[name]:.3f} ms ({ratio:.2f}x)" for name, ratio in ratios.items()),
                     flush=True,
                 )
                 rows += [

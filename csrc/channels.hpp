@@ -12,7 +12,7 @@
 namespace xhat::XHAT_VARIANT {
 namespace {
 
-constexpr Index kWideFrom = 512;       // numbers in a run
+constexpr Index kWideFrom = 128;       // numbers in a run; the ends of shorter ones cost more than the cache gives
 constexpr Index kManyChannels = 16;    // enough to share out whole channels among the threads
 constexpr Index kTileColumns = 512;    // a tile's sums and constants stay in the first-level cache
 constexpr Index kTileRows = 64;        // short sums added up keep rounding errors few

@@ -1,5 +1,5 @@
 import pytest
-from tests.cli.conftest import PROGRAM, start
+from tests.cli.conftest import PROGRAM
 
 from xhat.training import OPTIMIZERS
 
@@ -96,12 +96,12 @@ def test_help(xhat, command):
     assert "Usage: xhat" in done.out
 
 
-def test_version_is_quick(xhat):
+def test_version_loads_little(start):
     program = (
         "import sys; from xhat.cli import main; code = main(); "
         "print(sorted({'matplotlib', 'sklearn', 'pandas', 'pyarrow'} & sys.modules.keys())); sys.exit(code)"
     )
-    out, err = start(["--version"], program).communicate(timeout=60)
+    out, err = start("--version", program=program).communicate(timeout=60)
     assert err == ""
     version, loaded = out.splitlines()
     assert version.startswith("xhat ")
@@ -109,9 +109,9 @@ def test_version_is_quick(xhat):
 
 
 @pytest.mark.parametrize("package", ["typer", "rich", "matplotlib"])
-def test_a_missing_extra_is_told_in_one_line(species, package):
+def test_a_missing_extra_is_told_in_one_line(start, species, package):
     program = f"import sys; sys.modules[{package!r}] = None; {PROGRAM}"
-    process = start(["train", "species.csv", "--target", "species"], program)
+    process = start("train", "species.csv", "--target", "species", program=program)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err == f'xhat: expected the package {package}, got none. Run: pip install "xhat[cli]"\n'

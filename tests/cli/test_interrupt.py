@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import PROGRAM, environment, start
+from tests.cli.conftest import PROGRAM, environment
 
 import xhat as library
 
@@ -26,8 +26,8 @@ def wait_for(process, text):
     raise AssertionError(process.stderr.read())
 
 
-def test_ctrl_c_keeps_what_was_reached(species):
-    process = start([*ENDLESS, "--compare", "none"])
+def test_ctrl_c_keeps_what_was_reached(start, species):
+    process = start(*ENDLESS, "--compare", "none")
     wait_for(process, "3/100000")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -45,9 +45,9 @@ def test_ctrl_c_keeps_what_was_reached(species):
     assert library.load(runs / "model.safetensors").classes
 
 
-def test_a_second_ctrl_c_ends_at_once(species):
+def test_a_second_ctrl_c_ends_at_once(start, species):
     slow = "import xhat, time; xhat.save = lambda *_: (print('saving', flush=True), time.sleep(60)); "
-    process = start(ENDLESS, slow + PROGRAM)
+    process = start(*ENDLESS, program=slow + PROGRAM)
     wait_for(process, "1/100000")
     process.send_signal(signal.SIGINT)
     wait_for(process, "saving")
@@ -58,12 +58,24 @@ def test_a_second_ctrl_c_ends_at_once(species):
     assert time.monotonic() - begin < 20
 
 
-def test_ctrl_c_before_training_leaves_no_folder(species):
+def test_ctrl_c_in_the_first_epoch_keeps_the_network(start, species):
+    early = "import xhat; xhat.Trainer._epoch = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt); "
+    process = start(*ENDLESS, program=early + PROGRAM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert "Results: accuracy" in out
+    runs = Path("runs/species")
+    assert len((runs / "history.csv").read_text().splitlines()) == 1
+    assert (runs / "report.html").exists()
+    assert library.load(runs / "model.safetensors").classes
+
+
+def test_ctrl_c_before_training_leaves_no_folder(start, species):
     slow = (
         "import xhat, time; "
         "xhat.verify.check_network = lambda *_, **__: (print('checking', flush=True), time.sleep(60)); "
     )
-    process = start(ENDLESS, slow + PROGRAM)
+    process = start(*ENDLESS, program=slow + PROGRAM)
     wait_for(process, "checking")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -1,4 +1,6 @@
+import base64
 import csv
+import io
 import json
 import math
 import re
@@ -158,10 +160,26 @@ def test_the_same_command_gives_the_same_bits(xhat, species):
     assert any((values != other[name]).any() for name, values in first.items())
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "--seed 1", "--dropout 0.5", "--l2 1", "--learning-rate 0.1", "--optimizer sgd", "--schedule constant",
+        "--batch-size 8", "--validation 0.4", "--epochs 2", "--norm none",
+    ],
+)  # fmt: skip
+def test_every_option_matters(xhat, species, changed):
+    words = ("train", "species.csv", "--target", "species", *SHORT)
+    assert xhat(*words).code == 0
+    assert xhat(*words, *changed.split()).code == 0
+    first, other = (parameters(f"runs/species{end}/model.safetensors") for end in ("", "-2"))
+    assert (first["1.w"] != other["1.w"]).any()
+
+
 def test_the_command_in_the_report_repeats_the_run(xhat, species):
     xhat(
         "train", "species.csv", "--target", "species", *SHORT, "--norm", "layer", "--seed", "5",
-        "--optimizer", "momentum", "--learning-rate", "0.05", "--schedule", "step", "--patience", "2", "--out", "first",
+        "--optimizer", "momentum", "--learning-rate", "0.05", "--schedule", "step", "--patience", "2",
+        "--out", "first",
     )  # fmt: skip
     command = library.load("first/model.safetensors").notes["command"]
     assert command in Page(Path("first/report.html")).text
@@ -193,7 +211,7 @@ def test_compare_trains_both_alike_and_tells_of_both(xhat, species):
 
 
 def test_a_regression_predicts_in_the_unit_of_its_target(xhat, prices):
-    done = xhat("train", "prices.csv", "--target", "price", "--epochs", "60", "--hidden", "16", "--norm", "layer")
+    done = xhat("train", "prices.csv", "--target", "price")
     assert done.code == 0, done.err
     assert "Results: R²" in done.out
     data = datasets.load("prices.csv", target="price")
@@ -213,7 +231,43 @@ def test_the_defaults_learn_the_digits_and_show_mistakes(xhat):
     wrong = int((network.predict(data.x_test).argmax(1) != data.y_test).sum())
     page = Page(Path("runs/digits/report.html"))
     assert page.tags.count("figure") == wrong > 0
-    assert page.tags.count("img") == wrong + 1
+    curves, *mistakes = (base64.b64decode(link.partition(",")[2]) for link in page.links)
+    assert curves == Path("runs/digits/curves.png").read_bytes()
+    assert len(mistakes) == wrong
+    for picture in mistakes:
+        pixels = imread(io.BytesIO(picture))
+        assert pixels.shape[:2] == (8, 8)
+        assert pixels[..., :3].std() > 0.1
+
+
+def test_mistakes_on_colour_pictures_are_shown_in_colour(xhat, folder):
+    x = np.zeros((40, 3, 4, 5), np.float32)
+    x[:, 0] = np.random.default_rng(0).uniform(180, 200, (40, 4, 5))  # reds that tell nothing of the label
+    np.savez(folder / "red.npz", x=x, y=np.arange(40) % 2)
+    assert xhat("train", "red.npz", *SHORT).code == 0
+    _, *mistakes = Page(Path("runs/red/report.html")).links
+    assert mistakes
+    pixels = imread(io.BytesIO(base64.b64decode(mistakes[0].partition(",")[2])))
+    assert pixels.shape[:2] == (4, 5)
+    assert pixels[..., 0].min() > 0.85
+    assert pixels[..., 1:3].max() == 0
+
+
+def test_equal_rows_are_refused(xhat, folder):
+    (folder / "equal.csv").write_text("a,b,y\n" + "1,2,one\n1,2,two\n" * 20)
+    done = xhat("train", "equal.csv", "--target", "y", *SHORT)
+    assert (done.code, done.err) == (
+        1,
+        "xhat train: expected rows that differ to train on, got 30 equal ones. Check the data.\n",
+    )
+    assert not Path("runs/equal").exists()
+
+
+def test_gradients_are_checked_on_rows_that_differ(xhat, folder):
+    rows = ["1,2,one", "1,2,two"] * 200 + ["3,4,one", "3,5,two"] * 2
+    (folder / "rare.csv").write_text("\n".join(["a,b,y", *rows]))
+    done = xhat("train", "rare.csv", "--target", "y", *SHORT)
+    assert done.code == 0, done.err
 
 
 def test_patience_ends_early(xhat, species):
@@ -253,12 +307,13 @@ def test_use_threads():
 def test_a_wrong_gradient_stops_before_training(xhat, species, folder, monkeypatch):
     right = verify.check_network
 
-    def broken(*arguments, **options):
-        check = right(*arguments, **options)
+    def broken(network, x, targets, *, l2, rng):
+        assert (len(x), l2, rng) == (16, 0.5, 3)
+        check = right(network, x, targets, l2=l2, rng=rng)
         return check._replace(rows=(check.rows[0]._replace(ok=False), *check.rows[1:]))
 
     monkeypatch.setattr(verify, "check_network", broken)
-    done = xhat("train", "species.csv", "--target", "species", *SHORT)
+    done = xhat("train", "species.csv", "--target", "species", "--l2", "0.5", "--seed", "3", *SHORT)
     assert done.code == 1
     assert done.err == (
         "xhat train: expected the gradients of the network to be right, got wrong ones for 1.w. "

@@ -63,21 +63,15 @@ def python2(i: int, protocol: int) -> bytes:
     def text(value: bytes) -> bytes:
         if protocol == 0:
             return b"S" + repr(value)[1:].encode() + b"\n"
-        return (
-            b"U" + bytes([len(value)]) + value
-            if len(value) < 256
-            else b"T" + struct.pack("<i", len(value)) + value
-        )
+        return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
 
     def number(value: int) -> bytes:
-        return b"I%d\n" % value if protocol == 0 else b"K" + bytes([value])
+        return b"I%d\n" % value if protocol == 0 else b"J" + struct.pack("<i", value)
 
     false = b"\x89" if protocol == 2 else b"I00\n"
     dtype = b"cnumpy\ndtype\n(" + text(b"u1") + number(0) + number(1) + b"tR"
     dtype += b"(" + number(3) + text(b"|") + b"NNNI-1\nI-1\n" + number(0) + b"tb"
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t" + text(b"b") + b"tR"
-    )
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t" + text(b"b") + b"tR"
     pixels = text(X[i * N : (i + 1) * N].tobytes())
     array += b"(" + number(1) + b"(" + number(N) + b"I3072\nt" + dtype + false + pixels + b"tb"
     labels = b"(l" + b"".join(number(int(label)) + b"a" for label in Y[i * N : (i + 1) * N])
@@ -150,9 +144,7 @@ def test_other_members_do_not_matter(folder, form):
         ("cifar-10-batches-py/" + "é" * 200, b"long"),
     ]
     contents = (
-        [("./" + name, data) for name, data in files().items()]
-        if form == tarfile.PAX_FORMAT
-        else files().items()
+        [("./" + name, data) for name, data in files().items()] if form == tarfile.PAX_FORMAT else files().items()
     )
     if form == tarfile.USTAR_FORMAT:
         others.pop()
@@ -230,6 +222,7 @@ ARRAY = "pixels other than a NumPy array of uint8, in data_batch_1"
         (changed(data=X[:N].tobytes()), ARRAY),
         (changed(data=[1, 2]), ARRAY),
         (python3(0, 2).replace(b"M\x00\x0c", b"M\x01\x0c"), SHAPE),
+        (changed(data=X[: N + 1]).replace(b"K\x05M\x00\x0c", b"K\x04M\x00\x0c"), SHAPE),
         (b"\0" * (N * (6 * 3072 + 256) + 4097), "78849 bytes for data_batch_1, where at most 78848 belong"),
     ],
 )
@@ -317,11 +310,7 @@ def bomb(kind: str) -> bytes:
 def test_bombs_are_not_unpacked(folder, kind):
     Path("t.tar.gz").write_bytes(bomb(kind))
     tracemalloc.start()
-    reason = (
-        "536870912 bytes for data_batch_1, where"
-        if kind == "batch"
-        else "more than 1048576 bytes of other files"
-    )
+    reason = "536870912 bytes for data_batch_1, where" if kind == "batch" else "more than 1048576 bytes of other files"
     with pytest.raises(ValueError, match=reason):
         cifar10.load(Path("t.tar.gz"), N)
     assert tracemalloc.get_traced_memory()[1] < 16 << 20

@@ -110,8 +110,7 @@ def test_folder_with_nothing_known(folder, raises):
 def test_source_of_a_wrong_type(raises):
     with raises(
         TypeError,
-        "datasets.load: expected a name or a path, got int. "
-        'Give a name such as "digits", or the path of a file.',
+        'datasets.load: expected a name or a path, got int. Give a name such as "digits", or the path of a file.',
     ):
         datasets.load(3)
 
@@ -119,8 +118,7 @@ def test_source_of_a_wrong_type(raises):
 def test_target_where_there_is_no_choice(raises):
     with raises(
         ValueError,
-        "datasets.load: expected no target for 'digits', got 'y'. "
-        "Leave it out: only tables have a choice of columns.",
+        "datasets.load: expected no target for 'digits', got 'y'. Leave it out: only tables have a choice of columns.",
     ):
         datasets.load("digits", target="y")
 
@@ -129,8 +127,7 @@ def test_target_where_there_is_no_choice(raises):
 def test_test_fraction_out_of_range(raises, fraction):
     with raises(
         ValueError,
-        f"datasets.load: expected test_fraction > 0 and at most 0.9, got {fraction}. "
-        "Hold back a share such as 0.2.",
+        f"datasets.load: expected test_fraction > 0 and at most 0.9, got {fraction}. Hold back a share such as 0.2.",
     ):
         datasets.load("digits", test_fraction=fraction)
 

@@ -271,9 +271,7 @@ def test_any_bytes(attempt, data):
     attempt(pickles.read, data, begins="a pickle that ")
 
 
-GOOD = [
-    pickle.dumps({"data": np.arange(9, dtype=np.uint8), "labels": [1, 2, "x", None]}, p) for p in PROTOCOLS
-]
+GOOD = [pickle.dumps({"data": np.arange(9, dtype=np.uint8), "labels": [1, 2, "x", None]}, p) for p in PROTOCOLS]
 
 
 @given(

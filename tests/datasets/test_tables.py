@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xhat import datasets
+from xhat.datasets import tables
 
 IRIS = "length,width,kind\n" + "".join(f"{i},{i / 10},{'ab'[i % 2]}\n" for i in range(20))
 
@@ -92,9 +93,7 @@ def test_delimiters(table, mark):
 
 
 def test_quotes_spaces_blank_lines_byte_order_mark_and_dos_lines(table):
-    text = (
-        '\ufeff"a, first", b,kind\r\n\r\n1, 2,"x, ""y""\nz"\r\n3,4, q\r\n\r\n' + '5,6,"x, ""y""\nz"\r\n7,8,q'
-    )
+    text = '\ufeff"a, first", b,kind\r\n\r\n1, 2,"x, ""y""\nz"\r\n3,4, q\r\n\r\n' + '5,6,"x, ""y""\nz"\r\n7,8,q'
     data = datasets.load(table(text), target="kind")
     assert data.features == ("a, first", "b")
     assert data.classes == ("q", 'x, "y"\nz')
@@ -230,12 +229,14 @@ def test_features_come_by_name_in_the_models_order(table):
 
 
 def test_labels_of_a_trained_model(table):
-    assert datasets.read_features(table("a,y\n1,07\n2, 7\n"), ["a"], target="y", classes=("5", "7"))[
-        1
-    ].tolist() == [1, 1]
-    assert datasets.read_features(table("a,y\n1,07\n2,7\n"), ["a"], target="y", classes=("07", "7"))[
-        1
-    ].tolist() == [0, 1]
+    assert datasets.read_features(table("a,y\n1,07\n2, 7\n"), ["a"], target="y", classes=("5", "7"))[1].tolist() == [
+        1,
+        1,
+    ]
+    assert datasets.read_features(table("a,y\n1,07\n2,7\n"), ["a"], target="y", classes=("07", "7"))[1].tolist() == [
+        0,
+        1,
+    ]
     numbers = datasets.read_features(table("a,y\n1,3\n"), ["a"], target="y")[1]
     assert (numbers.dtype, numbers.tolist()) == (np.float64, [[3.0]])
 
@@ -315,9 +316,7 @@ def test_parquet_columns(parquet):
     data = datasets.load(path, target="y", test_fraction=0.5)
     assert (data.features, data.classes) == (("a.b", "flag", "cost"), ("p", "q"))
     rows = np.concatenate([data.x, data.x_test])
-    np.testing.assert_array_equal(
-        rows[np.argsort(rows[:, 0])], [[1, 1, 1.5], [2, 0, 2.5], [3, 1, 3.5], [4, 0, 4.5]]
-    )
+    np.testing.assert_array_equal(rows[np.argsort(rows[:, 0])], [[1, 1, 1.5], [2, 0, 2.5], [3, 1, 3.5], [4, 0, 4.5]])
     np.testing.assert_array_equal(data.y, data.x[:, 1])
     x, y = datasets.read_features(path, ["cost", "a.b"], target="y", classes=("p", "q"))
     np.testing.assert_array_equal(x[0], [1.5, 1])
@@ -373,6 +372,17 @@ def test_what_is_wrong_with_a_parquet_table(parquet, raises, columns, message):
         datasets.load(parquet(**{"y": ["p", "q"], **columns}), target="y")
 
 
+def test_rows_are_counted_through_all_blocks(parquet, raises, monkeypatch):
+    monkeypatch.setattr(tables, "_PARQUET_BLOCK", 2)
+    path = parquet(a=[1, 2, 3, 4, None], y=["p", "q"] * 2 + ["p"])
+    with raises(
+        ValueError,
+        f"datasets.load: expected a value in every cell of column 'a' of t.parquet, got none in row 5. {MISSING}",
+    ):
+        datasets.load(path, target="y")
+    assert datasets.load(parquet(a=range(6), y=["p", "q"] * 3), target="y").x.shape == (4, 1)
+
+
 def test_parquet_without_pyarrow(table, raises, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with raises(
@@ -385,7 +395,5 @@ def test_parquet_without_pyarrow(table, raises, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 20, b"\0" * 100])
 def test_damaged_parquet(table, arrow, content):
-    with pytest.raises(
-        ValueError, match=r"^datasets\.load: expected a parquet file in t\.parquet, got one that"
-    ):
+    with pytest.raises(ValueError, match=r"^datasets\.load: expected a parquet file in t\.parquet, got one that"):
         datasets.load(table(content, "t.parquet"), target="y")

@@ -119,12 +119,8 @@ def truth(case):
         rstd = np.where(var + case.eps == 0, 0, 1 / np.sqrt(var + case.eps))
     x_hat = centred * rstd
     dx_hat = dy * gamma
-    dx = rstd * (
-        dx_hat - dx_hat.mean(over, keepdims=True) - x_hat * (dx_hat * x_hat).mean(over, keepdims=True)
-    )
-    return Truth(
-        x_hat * gamma + beta, dx, (dy * x_hat).sum(shared), dy.sum(shared), x_hat, first, rest, var, rstd
-    )
+    dx = rstd * (dx_hat - dx_hat.mean(over, keepdims=True) - x_hat * (dx_hat * x_hat).mean(over, keepdims=True))
+    return Truth(x_hat * gamma + beta, dx, (dy * x_hat).sum(shared), dy.sum(shared), x_hat, first, rest, var, rstd)
 
 
 def errors(case, result):

@@ -80,9 +80,7 @@ def test_unknown_variant_in_the_environment():
     done = python("import xhat.kernels", XHAT_KERNELS="sse9")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(
-        f"ValueError: XHAT_KERNELS: expected one of {LISTED}, got 'sse9'. Only these can run here."
-    )
+    assert last.startswith(f"ValueError: XHAT_KERNELS: expected one of {LISTED}, got 'sse9'. Only these can run here.")
 
 
 def test_without_the_native_module():
@@ -150,9 +148,7 @@ def test_set_num_threads():
 
 @pytest.mark.parametrize("n", [2.0, "2", None])
 def test_threads_are_an_integer(n):
-    message = (
-        f"set_num_threads: expected an integer, got {n!r} ({type(n).__name__}). Pass a number of threads."
-    )
+    message = f"set_num_threads: expected an integer, got {n!r} ({type(n).__name__}). Pass a number of threads."
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         kernels.set_num_threads(n)
 

@@ -10,7 +10,7 @@ from xhat import kernels
 pytestmark = oracle.needs_native
 
 SHAPES = [(1, 200_003), (300, 701), (70_001, 5), (3, 3), (5000, 37, 1), (901, 11, 9), (3, 2, 40_001)]
-SHAPES += [(4, 20, 5001), (200_003, 1, 1), (40, 700, 3), (7, 3, 1)]
+SHAPES += [(4, 20, 5001), (200_003, 1, 1), (40, 700, 3), (7, 3, 1), (200, 17, 140)]
 NATIVE = [name for name in kernels.VARIANTS if name != "reference"]
 
 

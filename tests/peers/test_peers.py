@@ -28,11 +28,39 @@ def close(got, peer, dtype=np.float64):
     assert np.abs(got - peer).max() <= 100 * np.finfo(dtype).eps * max(1, np.abs(peer).max())
 
 
-class TestTorch:
-    @pytest.fixture(scope="class")
-    def torch(self):
-        return pytest.importorskip("torch")
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch")
 
+
+@pytest.fixture(scope="module")
+def jax():
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    return jax
+
+
+@pytest.fixture(scope="module")
+def run_onnx():
+    """Run one ONNX operator on arrays."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    helper = onnx.helper
+
+    def run(operator, opset, inputs, **attributes):
+        def info(name, array):
+            return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+        names = [f"i{i}" for i in range(len(inputs))]
+        node = helper.make_node(operator, names, ["y"], **attributes)
+        graph = helper.make_graph([node], operator, list(map(info, names, inputs)), [info("y", inputs[0])])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, dict(zip(names, inputs, strict=True)))[0]
+
+    return run
+
+
+class TestTorch:
     def gradients(self, torch, function, arrays, dy):
         tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
         y = function(*tensors)
@@ -133,12 +161,6 @@ class TestTorch:
 
 
 class TestJax:
-    @pytest.fixture(scope="class")
-    def jax(self):
-        jax = pytest.importorskip("jax")
-        jax.config.update("jax_enable_x64", True)
-        return jax
-
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("norm", ["batch_norm", "layer_norm"])
     def test_norms_by_automatic_differentiation(self, jax, norm, shape, rng):
@@ -162,35 +184,15 @@ class TestJax:
 
 
 class TestOnnxRuntime:
-    @pytest.fixture(scope="class")
-    def run(self):
-        onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-        helper = onnx.helper
-
-        def run(operator, opset, inputs, **attributes):
-            def info(name, array):
-                kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-                return helper.make_tensor_value_info(name, kind, array.shape)
-
-            names = [f"i{i}" for i in range(len(inputs))]
-            node = helper.make_node(operator, names, ["y"], **attributes)
-            values = list(map(info, names, inputs))
-            graph = helper.make_graph([node], operator, values, [info("y", inputs[0])])
-            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-            session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-            return session.run(None, dict(zip(names, inputs, strict=True)))[0]
-
-        return run
-
     @pytest.mark.parametrize("shape", SHAPES)
-    def test_layer_normalization(self, run, shape, rng):
+    def test_layer_normalization(self, run_onnx, shape, rng):
         x, _, gamma, beta = (a.astype(np.float32) for a in draw(rng, shape, shape[-1:]))
         y, _ = xhat.layer_norm.forward(x, gamma, beta, eps=EPS)
-        close(y, run("LayerNormalization", 17, [x, gamma, beta], epsilon=EPS), np.float32)
+        close(y, run_onnx("LayerNormalization", 17, [x, gamma, beta], epsilon=EPS), np.float32)
 
     @pytest.mark.parametrize("shape", SHAPES)
-    def test_batch_normalization(self, run, shape, rng):
+    def test_batch_normalization(self, run_onnx, shape, rng):
         x, _, gamma, beta = (a.astype(np.float32) for a in draw(rng, shape, shape[1:2]))
         mean, var = rng.standard_normal(shape[1]).astype(np.float32), rng.random(shape[1]).astype(np.float32)
         y, _ = xhat.batch_norm.apply(x, gamma, beta, mean, var, eps=EPS)
-        close(y, run("BatchNormalization", 15, [x, gamma, beta, mean, var], epsilon=EPS), np.float32)
+        close(y, run_onnx("BatchNormalization", 15, [x, gamma, beta, mean, var], epsilon=EPS), np.float32)

@@ -54,8 +54,12 @@ def draw_curves(title: str, outcomes: Sequence[Outcome]) -> bytes:
         _curve(score, outcome, colour, "score")
     if any(outcome.epochs for outcome in outcomes):
         _scale_loss(loss, outcomes)
-        handles, labels = loss.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK)
+        handles = loss.get_legend_handles_labels()[0]
+        lines = len(handles) // len(outcomes)
+        figure.legend(
+            handles=[handle for line in range(lines) for handle in handles[line::lines]],  # a row per network
+            loc="outside lower left", ncols=lines, frameon=False, fontsize=9, labelcolor=_INK,
+        )  # fmt: skip
     _scale_score(score, outcomes)
     return _png(figure)
 
@@ -118,7 +122,7 @@ def _scale_score(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     ]
     if len(seen) > 1 and max(seen) > min(seen):
         room = 0.06 * (max(seen) - min(seen))
-        axes.set_ylim(min(seen) - room, max(seen) + room)
+        axes.set_ylim(max(min(seen) - room, -0.25), max(seen) + room)  # an R² below 0 is as good as 0
     if outcomes[0].network.score_name == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
@@ -138,12 +142,15 @@ def draw_agreement(true: NDArray[np.float64], predicted: NDArray[np.float64], ta
     bytes
         A PNG.
     """
-    figure = Figure(figsize=(5, 4.5), dpi=160, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(5.5, 4.5), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     _style(axes, "Test data: predicted against true")
     axes.set_xlabel(f"true {target}", color=_INK, parse_math=False)
     axes.set_ylabel(f"predicted {target}", color=_INK, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     ends = [float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))]
     axes.plot(ends, ends, color=_INK, linewidth=1, linestyle=(0, (4, 2)))
     axes.scatter(true, predicted, s=14, color=_COLOURS[0], alpha=0.5, linewidths=0)

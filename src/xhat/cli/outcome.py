@@ -27,7 +27,7 @@ class Outcome:
     network : Sequential
         As it was saved.
     check : GradientCheck
-        Its gradients against central differences, before training.
+        The verdict on its gradients, before training.
     epochs : list of Epoch
         Its history.
     best : Epoch or None

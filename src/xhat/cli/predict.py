@@ -48,10 +48,8 @@ def predict(
     if out is not None and any(_same(out, read) for read in (model, Path(data))):
         raise Refusal(f"xhat predict: expected --out apart from the inputs, got {out}. Choose another file.", 2)
     scores = np.asarray(network.predict(x), np.float64)
-    if network.classes is None:
-        answer = _values(scores, y)
-    else:
-        answer = _classes(probabilities(scores), y, network.classes)
+    classes = network.classes
+    answer = _values(scores, y) if classes is None else _classes(probabilities(scores), y, classes)
     show(f"{model} on {data}", answer.shown_heads, answer.shown, left=2)
     unseen = len(answer.rows) - len(answer.shown)
     if unseen:

@@ -41,13 +41,14 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: 5px 14px 5px 0; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap }
 th { color: var(--soft); font-weight: 600 } th.word, td.word { text-align: left }
-td.word { white-space: normal; overflow-wrap: anywhere }
+td.word { white-space: normal; overflow-wrap: break-word; max-width: 640px }
 .confusion th, .confusion td { padding: 5px 9px; text-align: center; border: 1px solid #fff }
 .confusion th.word { text-align: right; max-width: 170px; overflow: hidden; text-overflow: ellipsis }
 pre { margin: 0; font: 13px/1.5 ui-monospace, monospace; overflow-x: auto }
 pre.command { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f6f8; padding: 12px;
   border-radius: 8px }
-img { max-width: 100%; height: auto } .warning { border-left: 4px solid #D55E00 }
+img { max-width: min(100%, 1000px); height: auto } img.half { max-width: min(100%, 520px) }
+.warning { border-left: 4px solid #D55E00 }
 .gallery { display: flex; flex-wrap: wrap; gap: 14px } figure { margin: 0; width: 104px; font-size: 13px }
 .gallery img { width: 104px; height: 104px; object-fit: contain; image-rendering: pixelated; background: #000;
   border-radius: 6px }
@@ -192,7 +193,9 @@ class Report:
         if self.data.classes is None:
             true = np.asarray(self.data.y_test, np.float64).ravel()
             picture = draw_agreement(true, np.asarray(scores, np.float64).ravel(), self.target)
-            return _section(f"Predictions on the test data{name}", _image(picture, "Predicted against true values"))
+            return _section(
+                f"Predictions on the test data{name}", _image(picture, "Predicted against true values", "half")
+            )
         chances = probabilities(scores)
         body = self._confusion(chances.argmax(axis=1), self.data.classes)
         if self.data.image_shape is not None:
@@ -270,9 +273,9 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{_text(title)}</h2>{body}</section>"
 
 
-def _image(png: bytes, described: str) -> str:
+def _image(png: bytes, described: str, size: str = "full") -> str:
     coded = base64.b64encode(png).decode("ascii")
-    return f'<img alt="{_text(described)}" src="data:image/png;base64,{coded}">'
+    return f'<img class="{size}" alt="{_text(described)}" src="data:image/png;base64,{coded}">'
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:

@@ -35,7 +35,7 @@ SCHEDULES: Mapping[str, Callable[[int], Callable[[int], float] | None]] = {
 }
 """By what factor the learning rate falls, for a number of epochs: not, to 0, or tenfold after every third."""
 
-_ROWS_TO_CHECK = 16
+_ROWS_TO_DRAW, _ROWS_TO_CHECK = 4096, 16
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,13 @@ def _train_one(settings: Settings, norm: str, read: Dataset, parts: Parts, file:
     try:
         with Live(settings.epochs, network.score_name) as live, refusing():
             trainer.fit(
-            parts.x, y, epochs=settings.epochs, validation=validation,
-            on_batch=live.on_batch, on_epoch=live.on_epoch,
-            )  # fmt: skip
+                parts.x,
+                y,
+                epochs=settings.epochs,
+                validation=validation,
+                on_batch=live.on_batch,
+                on_epoch=live.on_epoch,
+            )
     except KeyboardInterrupt:
         stopped = True
         signal.signal(signal.SIGINT, _exit_at_once)
@@ -196,7 +200,7 @@ def _network(settings: Settings, norm: str, read: Dataset, parts: Parts) -> Sequ
 def _check(
     network: Sequential, x: NDArray[np.float32], y: NDArray[Any], settings: Settings, label: str
 ) -> GradientCheck:
-    rows = np.random.default_rng(settings.seed).permutation(len(x))[:_ROWS_TO_CHECK]
+    rows = _different_rows(x, settings.seed)
     with refusing():
         check = verify.check_network(network, x[rows], y[rows], l2=settings.l2, rng=settings.seed)
     show(f"\nGradient check: {label}", CHECK_HEADS, check_rows(check), left=2)
@@ -207,6 +211,20 @@ def _check(
             "Nothing was trained; report this network as a bug."
         )
     return check
+
+
+def _different_rows(x: NDArray[np.float32], seed: int) -> NDArray[np.intp]:
+    """Draw a few rows to check gradients on.
+
+    Were they equal, every normalized value would sit at 0, where ReLU has no derivative to compare with.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(x))[:_ROWS_TO_DRAW]
+    first = np.unique(x[drawn], axis=0, return_index=True)[1]
+    if len(first) < 2:
+        raise Refusal(
+            f"xhat train: expected rows that differ to train on, got {len(drawn)} equal ones. Check the data."
+        )
+    return drawn[np.sort(first)[:_ROWS_TO_CHECK]]
 
 
 def _trainer(network: Sequential, settings: Settings) -> xhat.Trainer:

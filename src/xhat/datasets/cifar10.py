@@ -213,11 +213,7 @@ def _pixels(array: Any, images: int) -> Images:
             raise ValueError("pixels other than a NumPy array of uint8")
     if isinstance(content, str):
         content = content.encode("latin-1")
-    if (
-        not isinstance(content, bytes | bytearray)
-        or shape != (images, _PIXELS)
-        or len(content) != images * _PIXELS
-    ):
+    if not isinstance(content, bytes | bytearray) or shape != (images, _PIXELS) or len(content) != images * _PIXELS:
         raise ValueError(f"pixels that do not fill an array of shape {(images, _PIXELS)}")
     return np.frombuffer(content, np.uint8).reshape((images, _PIXELS), order=order)
 

@@ -100,8 +100,7 @@ def _read_pair(folder: Path, images: str, labels: str) -> tuple[Bytes, Bytes]:
         )
     if y.max() > 9:
         raise ValueError(
-            f"datasets.load: expected labels from 0 to 9 in {folder / labels}, got {y.max()}. "
-            "Download the file again."
+            f"datasets.load: expected labels from 0 to 9 in {folder / labels}, got {y.max()}. Download the file again."
         )
     return x, y
 
@@ -138,7 +137,5 @@ def _parse(file: BinaryIO | gzip.GzipFile, axes: int, path: Path) -> Bytes:
         raise ValueError(f"a header that claims {size} bytes in a file of {on_disk}")
     data = file.read(size + 1)
     if len(data) != size:
-        raise ValueError(
-            f"{'more' if len(data) > size else 'less'} than the {size} bytes that its header claims"
-        )
+        raise ValueError(f"{'more' if len(data) > size else 'less'} than the {size} bytes that its header claims")
     return np.frombuffer(data, np.uint8).reshape(shape)

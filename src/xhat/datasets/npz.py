@@ -64,11 +64,7 @@ def load(path: Path, test_fraction: float, rng: np.random.Generator) -> Dataset:
         held_back = rows_for_test(str(path), y, classes, test_fraction, rng)
         x, x_test, y, y_test = x[~held_back], x[held_back], y[~held_back], y[held_back]
     elif test.y is None or (test.features, test.image_shape) != (train.features, train.image_shape):
-        got = (
-            "no y_test"
-            if test.y is None
-            else f"{len(train.features)} and {len(test.features)} numbers per row"
-        )
+        got = "no y_test" if test.y is None else f"{len(train.features)} and {len(test.features)} numbers per row"
         raise ValueError(
             f"datasets.load: expected x_test and y_test in {path} of the same kind as x and y, got {got}. "
             "Save arrays that belong together."
@@ -78,9 +74,7 @@ def load(path: Path, test_fraction: float, rng: np.random.Generator) -> Dataset:
     return Dataset(path.stem, x, y, x_test, y_test, classes, train.features, train.image_shape)
 
 
-def read_features(
-    path: Path, features: Sequence[str], classes: Sequence[str] | None
-) -> tuple[Features, Target | None]:
+def read_features(path: Path, features: Sequence[str], classes: Sequence[str] | None) -> tuple[Features, Target | None]:
     """Read the test rows if the file has such, else all, and their labels if it has them."""
     arrays = _read(path)
     part = _part(path, arrays, "_test") or _part(path, arrays, "")
@@ -121,14 +115,11 @@ def _part(path: Path, arrays: dict[str, NDArray[Any]], ending: str) -> _Part | N
     return _Part(np.ascontiguousarray(rows, np.float32), features, image_shape, labels)
 
 
-def _pick(
-    path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], ending: str
-) -> NDArray[Any] | None:
+def _pick(path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], ending: str) -> NDArray[Any] | None:
     found = [name + ending for name in names if name + ending in arrays]
     if len(found) > 1:
         raise ValueError(
-            f"datasets.load: expected one of the arrays {listing(found)} in {path}, got all of them. Save "
-            "one."
+            f"datasets.load: expected one of the arrays {listing(found)} in {path}, got all of them. Save one."
         )
     return arrays[found[0]] if found else None
 
@@ -136,17 +127,12 @@ def _pick(
 def _labels(path: Path, name: str, y: NDArray[Any], rows: int) -> NDArray[Any]:
     if y.shape not in ((rows,), (rows, 1)):
         advice = (
-            "Save one-hot labels as y.argmax(axis=1)."
-            if y.ndim == 2 and len(y) == rows
-            else "Save one label per row."
+            "Save one-hot labels as y.argmax(axis=1)." if y.ndim == 2 and len(y) == rows else "Save one label per row."
         )
-        raise ValueError(
-            f"datasets.load: expected {name} of shape ({rows},) in {path}, got {y.shape}. {advice}"
-        )
+        raise ValueError(f"datasets.load: expected {name} of shape ({rows},) in {path}, got {y.shape}. {advice}")
     if y.dtype.kind not in "Ubiuf":
         raise ValueError(
-            f"datasets.load: expected {name} in {path} as text, bool, integers or floats, got {y.dtype}. "
-            "Convert it."
+            f"datasets.load: expected {name} in {path} as text, bool, integers or floats, got {y.dtype}. Convert it."
         )
     if y.dtype.kind != "f":
         return y.reshape(rows)
@@ -167,8 +153,7 @@ def _target(who: str, path: Path, y: NDArray[Any], classes: Sequence[str] | None
     if classes is None or y.ndim == 2:
         expected = "numbers" if classes is None else "classes, as text, bool or integers"
         raise ValueError(
-            f"{who}: expected labels in {path} that are {expected}, got {y.dtype}. Save labels of the kind "
-            "trained on."
+            f"{who}: expected labels in {path} that are {expected}, got {y.dtype}. Save labels of the kind trained on."
         )
     numbers = find_classes(y.tolist(), classes)
     if numbers.min() < 0:
@@ -194,9 +179,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                     members[name] = member
             size, on_disk = sum(member.file_size for member in members.values()), path.stat().st_size
             if size > max(_UNSUSPICIOUS, _MOST_GROWTH * on_disk):
-                raise ValueError(
-                    f"{size} bytes of arrays in a file of {on_disk}; numpy.savez packs without shrinking"
-                )
+                raise ValueError(f"{size} bytes of arrays in a file of {on_disk}; numpy.savez packs without shrinking")
             return {name: _array(archive, member) for name, member in members.items()}
     # What a damaged file makes of zlib, zipfile and NumPy has no end of names.
     except Exception as error:
@@ -215,9 +198,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, columns_first, dtype = read_header(file)
         if dtype.hasobject:
-            raise ValueError(
-                f"Python objects in {member.filename}, which are not read because they can run code"
-            )
+            raise ValueError(f"Python objects in {member.filename}, which are not read because they can run code")
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != member.file_size - file.tell():
             raise ValueError(f"a header that claims the wrong size, {shape}, in {member.filename}")

@@ -159,9 +159,7 @@ class _Machine:
                     raise ValueError("a pickle that fills an array twice")
                 call.state = state
             case _:
-                raise ValueError(
-                    f"a pickle that has the instruction {instruction} in it, which no array needs"
-                )
+                raise ValueError(f"a pickle that has the instruction {instruction} in it, which no array needs")
 
     def result(self) -> Any:
         """Return the one object that is left at the end."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 try:
-    from xhat import _native as native  # pyright: ignore[reportMissingModuleSource]  (it is C++)
+    import xhat._native as native  # pyright: ignore[reportMissingModuleSource]  (it is C++)
 
     reason = ""
 except ImportError as error:
@@ -132,9 +132,7 @@ def use(name: str) -> Generator[None]:
         _choose(before, "kernels.use")
 
 
-def rows_forward(
-    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers
-) -> Statistics:
+def rows_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers) -> Statistics:
     """Normalize each row into `out`.
 
     Parameters
@@ -198,9 +196,7 @@ def rows_backward(
     return dgamma, dbeta
 
 
-def channels_forward(
-    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers
-) -> Statistics:
+def channels_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers) -> Statistics:
     """Normalize each channel into `out`.
 
     Parameters

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from xhat.checks import Array, as_generator, as_gradient, as_mask, as_real, as_values, check_cache
 from xhat.core import Case, Layer, Op
+from xhat.kernels.elementwise import masked
 
 _RATE = "The rate is the share that is dropped: 0 drops nothing, 1 everything."
 
@@ -123,10 +124,8 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
 
 def _scale(values: Array, keep: Array, rate: float) -> Array:
     """Return values / (1 - rate) where kept, else 0: a dropped Inf or NaN leaves no trace."""
-    scaled = np.zeros_like(values)
     with np.errstate(all="ignore"):
-        np.divide(values, values.dtype.type(1 - rate), out=scaled, where=keep)
-    return scaled
+        return masked(values / values.dtype.type(1 - rate), keep)
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from xhat.checks import Array, as_gradient, as_values, check_cache
 from xhat.core import Case, Layer, Op
+from xhat.kernels.elementwise import masked
 
 
 class Cache(NamedTuple):
@@ -96,9 +97,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     check_cache(who, cache, Cache)
     x = as_values(who, "cache.x", cache.x)
     dy = as_gradient(who, dy, x.shape, x.dtype)
-    dx = dy.copy()
-    dx[x <= 0] = 0
-    return Grads(dx)
+    return Grads(masked(dy, ~(x <= 0)))  # not x > 0: where x is NaN, so is y, and the gradient passes
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)
