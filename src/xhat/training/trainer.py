@@ -129,10 +129,10 @@ class Trainer:
     >>> import numpy as np, xhat
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((200, 2), np.float32)
-    >>> labels = (x[:, 0] * x[:, 1] > 0).astype(int)
+    >>> labels = (x[:, 0] > x[:, 1] ** 2).astype(int)
     >>> net = xhat.mlp(2, [32], 2, normalization="batch", rng=0)
     >>> history = xhat.Trainer(net, learning_rate=0.02, batch_size=20, rng=0).fit(x, labels, epochs=20)
-    >>> history[-1].score > 0.9
+    >>> net.evaluate(x, labels).score > 0.95
     True
     """
 

@@ -88,8 +88,9 @@ def check_network(
     """Compare the gradients of a network on a batch with the true derivatives of its loss.
 
     The gradients are those that training would use, computed in float64 by the same functions. The true derivatives
-    come from the layers' reference functions by the complex step, along random directions for every parameter and for x. The
-    network is not changed.
+    come from the layers' reference functions by the complex step, along random directions for every parameter and
+    for x. The network is not changed. At a corner there is no derivative to compare with: rows of x that are all
+    equal make batch norm put every value on the corner of ReLU.
 
     Parameters
     ----------
