@@ -1,12 +1,13 @@
-# make demo | test | test-all | lint | types | sanitize | bench | clean
+# make demo | test | test-all | lint | types | sanitize | without-compiler | bench | clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types sanitize bench clean
+.PHONY: demo test test-all lint types sanitize without-compiler bench clean
 
 demo: $(VENV)/.installed
+	@rm -rf runs/demo
 	$(BIN)/xhat train digits --norm batch --compare none --optimizer sgd --learning-rate 1 --out runs/demo
 
 test: $(VENV)/.test
@@ -21,6 +22,16 @@ lint: $(VENV)/.lint
 
 types: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/pyright
+
+# The install must succeed where nothing compiles, and say so.
+without-compiler:
+	rm -rf build/without-compiler
+	$(PYTHON) -m venv build/without-compiler
+	CC=/no/compiler CXX=/no/compiler build/without-compiler/bin/python -m pip install -q \
+	  -C build-dir=build/without-compiler/cmake ".[cli,test]"
+	build/without-compiler/bin/xhat info
+	build/without-compiler/bin/python -c "from xhat import kernels; assert kernels.VARIANTS == ('reference',) and kernels.reason"
+	build/without-compiler/bin/python -m pytest -q tests/contract/test_layers.py tests/layers
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/norms.py $(ARGS)
