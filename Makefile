@@ -44,12 +44,13 @@ $(VENV)/.installed: $(NATIVE)
 	$(BIN)/python -m pip install -q -e ".[cli]"
 	@touch $@
 
+# The extras of what is installed already: nothing is built again.
 $(VENV)/.test: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -e ".[cli,test]"
+	$(BIN)/python -m pip install -q "xhat[test]"
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -e ".[lint]"
+	$(BIN)/python -m pip install -q "xhat[lint]"
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.test
