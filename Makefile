@@ -1,10 +1,10 @@
-# make demo | test | test-all | lint | types | sanitize | without-compiler | bench | clean
+# make demo | test | test-all | lint | types | sanitize | without-compiler | bench | readme | clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types sanitize without-compiler bench clean
+.PHONY: demo test test-all lint types sanitize without-compiler bench readme clean
 
 demo: $(VENV)/.installed
 	@rm -rf runs/demo
@@ -35,6 +35,12 @@ without-compiler:
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/norms.py $(ARGS)
+
+# The numbers and the picture in README.md. Fashion-MNIST and torch take part where they are installed.
+readme: demo bench
+	rm -rf runs/fashion-mnist
+	-$(BIN)/xhat train fashion-mnist --out runs/fashion-mnist
+	$(BIN)/python benchmarks/readme.py
 
 clean:
 	rm -rf $(VENV) build runs

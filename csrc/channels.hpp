@@ -46,7 +46,9 @@ constexpr int kSizeOf = decltype(static_cast<ConstantsOf*>(nullptr)->operator()(
 class Wide {
  public:
   Wide(const Shape& shape, Index channel)
-      : runs_(shape.outer, shape.channels * shape.inner, shape.inner), channel_(channel), start_(channel * shape.inner) {}
+      : runs_(shape.outer, shape.channels * shape.inner, shape.inner),
+        channel_(channel),
+        start_(channel * shape.inner) {}
 
   Index first() const { return channel_; }
   Index last() const { return channel_ + 1; }
@@ -208,15 +210,14 @@ class Narrow {
   // body(block, first row, last row, first column, columns)
   template <class Body>
   void each_tile(const Body& body) const {
-    parallel_for(blocks_ * tiles_across_, grain_of(smaller(rows_per_block_, shape_.outer) * smaller(columns_, kTileColumns)),
-                 [&](Index first, Index last) {
-                   for (Index tile = first; tile < last; ++tile) {
-                     const Index block = tile / tiles_across_, start = tile % tiles_across_ * kTileColumns;
-                     const Index row = block * rows_per_block_;
-                     body(block, row, smaller(row + rows_per_block_, shape_.outer), start,
-                          smaller(kTileColumns, columns_ - start));
-                   }
-                 });
+    const Index elements = smaller(rows_per_block_, shape_.outer) * smaller(columns_, kTileColumns);
+    parallel_for(blocks_ * tiles_across_, grain_of(elements), [&](Index first, Index last) {
+      for (Index tile = first; tile < last; ++tile) {
+        const Index block = tile / tiles_across_, row = block * rows_per_block_;
+        const Index start = tile % tiles_across_ * kTileColumns;
+        body(block, row, smaller(row + rows_per_block_, shape_.outer), start, smaller(kTileColumns, columns_ - start));
+      }
+    });
   }
 
   // Scalar: sums[j] += the first term of x[i, start + j], sums[columns + j] += the second, for some rows

@@ -260,10 +260,16 @@ NB_MODULE(_native, m) {
   m.def("set_num_threads", xhat::set_num_threads);
   m.def("get_num_threads", xhat::get_num_threads);
   // None gets our own message, or stands for no parameter.
-  m.def("rows_forward", xhat::rows_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a, "out"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
-  m.def("rows_backward", xhat::rows_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
-  m.def("channels_forward", xhat::channels_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a, "out"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
-  m.def("channels_apply", xhat::channels_apply, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "mean"_a.none(), "rstd"_a.none(), "out"_a.none());
-  m.def("channels_backward", xhat::channels_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
-  m.def("channels_apply_backward", xhat::channels_apply_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(), "mean"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
+  m.def("rows_forward", xhat::rows_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a, "out"_a.none(),
+        "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
+  m.def("rows_backward", xhat::rows_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(), "mean"_a.none(),
+        "mean_low"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
+  m.def("channels_forward", xhat::channels_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a,
+        "out"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
+  m.def("channels_apply", xhat::channels_apply, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "mean"_a.none(),
+        "rstd"_a.none(), "out"_a.none());
+  m.def("channels_backward", xhat::channels_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(), "mean"_a.none(),
+        "mean_low"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
+  m.def("channels_apply_backward", xhat::channels_apply_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(),
+        "mean"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
 }

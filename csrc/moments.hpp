@@ -11,12 +11,12 @@
 namespace xhat::XHAT_VARIANT {
 namespace {
 
-constexpr Index kGrain = 32768;         // elements worth a thread
+constexpr Index kGrain = 65536;         // elements worth a thread
 constexpr Index kMaxBlocks = 64;
 constexpr Index kSegment = 4096;        // short sums added up keep rounding errors few
 
-// How far the shift may be, (mean - shift)² / var, and how many numbers are averaged to get it. Double sums have digits
-// to spare for float32.
+// How far the shift may be, (mean - shift)² / var, and how many numbers are averaged to get it. Double sums have
+// digits to spare for float32.
 template <class T>
 constexpr double kShiftLimit = sizeof(T) == 4 ? 1e4 : 1;
 template <class T>

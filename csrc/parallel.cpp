@@ -16,7 +16,6 @@ namespace {
 constexpr Index kPiecesPerThread = 8;    // so that a thread that is held up leaves work to the others
 
 std::atomic<int> num_threads{1};
-thread_local bool inside = false;        // this thread is running a piece
 
 class Job {
  public:
@@ -50,8 +49,7 @@ class Pool {
  public:
   // Runs the job here and on up to `helpers` threads. False, and nothing done, if the pool is in use.
   bool run(Job& job, int helpers) {
-    const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    if (!turn) return false;
+    if (taken_.exchange(true, std::memory_order_acquire)) return false;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       start(helpers);
@@ -62,12 +60,13 @@ class Pool {
       wake_.notify_one();
     else
       wake_.notify_all();
-    inside = true;
     job.work();
-    inside = false;
-    std::unique_lock<std::mutex> lock(mutex_);
-    job_ = nullptr;    // whoever wakes only now finds nothing to do
-    finished_.wait(lock, [this] { return busy_ == 0; });
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      job_ = nullptr;    // whoever wakes only now finds nothing to do
+      finished_.wait(lock, [this] { return busy_ == 0; });
+    }
+    taken_.store(false, std::memory_order_release);
     return true;
   }
 
@@ -86,7 +85,6 @@ class Pool {
   }
 
   void serve() {
-    inside = true;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       wake_.wait(lock, [this] { return job_ && seats_ > 0; });
@@ -100,8 +98,8 @@ class Pool {
     }
   }
 
-  std::mutex turn_;     // held by the thread whose job is being done
-  std::mutex mutex_;    // guards what follows
+  std::atomic<bool> taken_{false};    // by the thread whose job is being done; inside a job, therefore, too
+  std::mutex mutex_;                  // guards what follows
   std::condition_variable wake_, finished_;
   Job* job_ = nullptr;
   int seats_ = 0;       // how many more threads may join the job
@@ -122,10 +120,7 @@ Pool& pool() {
 }
 
 // The parent's pool is of no use here: its threads do not exist and its locks may be held by one of them.
-void forget_pool() {
-  shared_pool.store(nullptr);
-  inside = false;
-}
+void forget_pool() { shared_pool.store(nullptr); }
 
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);
 
@@ -137,7 +132,7 @@ int get_num_threads() { return num_threads.load(); }
 
 void detail::run(Index count, Index grain, Piece piece, const void* body) {
   const Index threads = std::min<Index>(num_threads.load(std::memory_order_relaxed), (count + grain - 1) / grain);
-  if (threads > 1 && !inside) {
+  if (threads > 1) {
     const Index pieces = threads * kPiecesPerThread;
     Job job(count, std::max(grain, (count + pieces - 1) / pieces), piece, body);
     if (pool().run(job, static_cast<int>(threads) - 1)) return job.rethrow();

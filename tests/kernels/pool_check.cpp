@@ -1,4 +1,5 @@
 // Puts the thread pool to the test without Python: prints "ok" or says what went wrong. "nofork" leaves fork out.
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,6 +68,45 @@ void many_callers() {
   for (std::thread& caller : callers) caller.join();
 }
 
+// Each piece waits until a second thread has come.
+void others_help() {
+  std::atomic<int> arrived{0};
+  alarm(20);    // if none comes, a signal ends the process
+  xhat::parallel_for(64, 1, [&](Index, Index) {
+    for (++arrived; arrived < 2;) std::this_thread::yield();
+  });
+  alarm(0);
+}
+
+// The pieces of one caller wait until another caller, who finds the pool in use, is done.
+void nobody_waits_for_the_pool() {
+  std::atomic<bool> started{false}, done{false};
+  alarm(20);
+  std::thread other([&] {
+    while (!started) std::this_thread::yield();
+    each_item_once(300, 1);
+    done = true;
+  });
+  xhat::parallel_for(64, 1, [&](Index, Index) {
+    for (started = true; !done;) std::this_thread::yield();
+  });
+  other.join();
+  alarm(0);
+}
+
+// Sent to the process while the only other thread blocks it: a thread of the pool that took it would end the process.
+void signals_are_left_alone() {
+  sigset_t user, pending;
+  sigemptyset(&user);
+  sigaddset(&user, SIGUSR1);
+  others_help();    // there are threads
+  pthread_sigmask(SIG_BLOCK, &user, nullptr);
+  kill(getpid(), SIGUSR1);
+  each_item_once(64, 1);
+  sigpending(&pending);
+  expect(sigismember(&pending, SIGUSR1) == 1, "a thread of the pool took a signal");
+}
+
 void fork_while_others_compute() {
   std::atomic<bool> stop{false};
   std::vector<std::thread> callers;
@@ -80,6 +120,7 @@ void fork_while_others_compute() {
       alarm(20);    // a hang ends the child with a signal
       each_item_once(300, 1);
       nested();
+      others_help();
       std::_Exit(0);
     }
     int status = 1;
@@ -100,9 +141,12 @@ int main(int argc, char** argv) {
   }
   xhat::set_num_threads(4);
   nested();
+  others_help();
+  nobody_waits_for_the_pool();
   exceptions();
   many_callers();
   xhat::set_num_threads(4);
   if (argc < 2 || std::strcmp(argv[1], "nofork") != 0) fork_while_others_compute();
+  signals_are_left_alone();
   std::puts("ok");
 }
