@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.contract.contract import MESSAGE
 
 import xhat
 from xhat.networks import NORMALIZATIONS
@@ -52,7 +53,8 @@ def test_network_computes_in_the_type_of_its_parameters(rng):
     wide = net.astype(np.float64)
     assert wide.predict(rng.standard_normal((4, 6)).astype(np.float32)).dtype == np.float64
     assert net.parameters["0.w"].dtype == np.float32
-    assert not np.shares_memory(net.state.get("x", np.zeros(1)), wide.parameters["0.w"])
+    wide.parameters["0.w"][...] = 0
+    assert net.parameters["0.w"].any()
 
 
 def test_penalty_counts_weights_only(rng):
@@ -77,6 +79,22 @@ def test_regression(rng):
     assert net.evaluate(x, y).score > 0.97
 
 
+def test_the_first_layer_sees_all_digits(rng):
+    """Data with a large offset keeps its digits until it is standardized."""
+    x = 1.7e9 + rng.standard_normal((200, 3))
+    net = xhat.Sequential([xhat.Standardize.of(x), *xhat.mlp(3, [8], 2, rng=0).layers])
+    plain = xhat.Sequential([xhat.Standardize.of(x - 1.7e9), *net.layers[1:]])
+    assert np.allclose(net.predict(x), plain.predict(x - 1.7e9), atol=1e-5)
+    assert net.predict(x).dtype == np.float32
+
+
+def test_prediction_draws_nothing(rng):
+    net = xhat.mlp(5, [8], 2, dropout=0.5, rng=0)
+    before = net.layers[2].rng.bit_generator.state
+    net.predict(rng.standard_normal((4, 5)))
+    assert net.layers[2].rng.bit_generator.state == before
+
+
 WRONG = [
     (lambda: xhat.Sequential([xhat.ReLU]), TypeError,
      "Sequential: expected layers of type xhat.core.Layer, got type at place 0. Give instances such as xhat.ReLU()."),
@@ -88,6 +106,19 @@ WRONG = [
      "mlp: expected dropout >= 0 and at most 1, got 1.5. The dropout is the share that is dropped."),
     (lambda: xhat.mlp(0, [3], 2), ValueError,
      "mlp: expected inputs >= 1, got 0. Give the number of features that come in."),
+    (lambda: xhat.mlp(4, 3, 2), TypeError,
+     "mlp: expected hidden as a list of sizes, got int. Give one such as [512]."),
+    (lambda: xhat.mlp(4, [3], 2, dtype="foo"), TypeError,
+     "Affine: expected dtype float16, bfloat16, float32 or float64, got 'foo'. The usual one is float32."),
+    (lambda: xhat.mlp(4, [3], 2).predict(np.float32(3)), ValueError,
+     "Sequential.predict: expected x of shape (N, ...), got a single number. Give an array."),
+    (lambda: xhat.mlp(4, [3], 2).predict([[1.0], [1.0, 2.0]]), TypeError, None),
+    (lambda: xhat.Sequential([(one := xhat.ReLU()), one]), ValueError,
+     "Sequential: expected different layers, got one of them twice. Make a second one with the same settings."),
+    (lambda: xhat.Sequential([], classes="abc"), TypeError,
+     "Sequential: expected classes as a sequence of names, got the single name 'abc'. Give a list."),
+    (lambda: xhat.mlp(4, [3], 2).loss_and_gradients(np.zeros((2, 4)), [0, 1], l2=-1), ValueError,
+     "Sequential.penalty: expected l2 >= 0 and finite, got -1. Give 0 for none."),
     (lambda: xhat.mlp(4, [3], 2, rng=None), TypeError,
      "mlp: expected rng as an integer or a numpy.random.Generator, got NoneType. "
      "Give a seed such as rng=0, or numpy.random.default_rng()."),
@@ -106,4 +137,5 @@ WRONG = [
 def test_messages(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
-    assert str(caught.value) == message
+    assert message is None or str(caught.value) == message
+    assert MESSAGE.fullmatch(str(caught.value))

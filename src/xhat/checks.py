@@ -30,7 +30,7 @@ def as_values(who: str, name: str, x: ArrayLike) -> Array:
             f"{who}: expected {name} without a mask, got a masked array. "
             f"Fill the gaps first, for example with {name}.filled(0)."
         )
-    values = np.asarray(x)
+    values = _as_array(who, name, x)
     if values.dtype.name not in _FLOATS:
         raise TypeError(
             f"{who}: expected {name} of type {_TYPES}, got {values.dtype}. "
@@ -52,7 +52,7 @@ def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -
 
 def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...], advice: str) -> Array:
     """Return a parameter of exactly `shape` with its own type; integers become float64."""
-    parameter = np.asarray(values)
+    parameter = _as_array(who, name, values)
     if isinstance(values, np.ma.MaskedArray) or not (parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS):
         got = "a masked array" if isinstance(values, np.ma.MaskedArray) else str(parameter.dtype)
         raise TypeError(f"{who}: expected {name} of type {_TYPES} or integer, got {got}. {advice}")
@@ -81,8 +81,11 @@ def as_mask(who: str, name: str, values: object, advice: str) -> Array:
     return values
 
 
-def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inputs: Array) -> Array:
-    """Return the array to write to: a new one, or the caller's `out` if it is fit to be written."""
+def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inputs: object) -> Array:
+    """Return the array to write to: a new one, or the caller's `out` if it is fit to be written.
+
+    `inputs` are the caller's own arguments: one that lies differently in memory was copied, and must not be overwritten.
+    """
     if out is None:
         return np.empty(shape, dtype)
     if not _is_array(out) or isinstance(out, np.ma.MaskedArray) or out.dtype != dtype:
@@ -95,7 +98,7 @@ def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inpu
             f"{who}: expected out writable, aligned and C-contiguous, got an array that is not. "
             "Make it with numpy.empty_like."
         )
-    if any(np.may_share_memory(out, values) for values in inputs):
+    if any(_is_array(values) and np.may_share_memory(out, values) for values in inputs):
         raise ValueError(
             f"{who}: expected out apart from the inputs, got memory that overlaps one. Give it memory of its own."
         )
@@ -122,14 +125,28 @@ def as_axis(who: str, name: str, axis: object, ndim: int | None) -> int:
     return index % ndim
 
 
-def as_real(who: str, name: str, value: object, low: float, high: float, advice: str, *, above: bool = False) -> float:
-    """Return a finite number in [low, high], or in (low, high] when it must be `above` low."""
+def as_real(
+    who: str,
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    advice: str,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> float:
+    """Return a finite number in [low, high]; without low when it must be `above`, without high when `below`."""
     if not _is_real(value):
         raise TypeError(f"{who}: expected {name} as a number, got {type(value).__name__}. {advice}")
-    number = float(value)
-    if not (math.isfinite(number) and low <= number <= high and (number > low or not above)):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    inside = (low < number if above else low <= number) and (number < high if below else number <= high)
+    if not (math.isfinite(number) and inside):
         span = f"{name} > {low:g}" if above else f"{name} >= {low:g}"
-        bound = "finite" if math.isinf(high) else f"at most {high:g}"
+        bound = "finite" if math.isinf(high) else f"{'below' if below else 'at most'} {high:g}"
         raise ValueError(f"{who}: expected {span} and {bound}, got {value}. {advice}")
     return number
 
@@ -174,10 +191,22 @@ def as_choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> s
 
 def as_parameter_dtype(who: str, dtype: DTypeLike) -> Dtype:
     """Return the type that a layer keeps its parameters in."""
-    kind = np.dtype(dtype)
-    if kind.name not in _FLOATS:
-        raise TypeError(f"{who}: expected dtype {_TYPES}, got {kind}. float32 is usual.")
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = None
+    if kind is None or kind.name not in _FLOATS:
+        raise TypeError(f"{who}: expected dtype {_TYPES}, got {kind or repr(dtype)}. The usual one is float32.")
     return kind
+
+
+def check_range(who: str, x: Array, mean: Array, var: Array) -> None:
+    """Refuse float64 data whose variance overflows: it would come out as zeros."""
+    if x.dtype == np.float64 and np.isinf(var).any() and np.isfinite(mean[np.isinf(var)]).any():
+        raise ValueError(
+            f"{who}: expected x whose variance float64 can hold, got values up to {np.abs(x).max():.1e}. "
+            "Scale x by a power of two first."
+        )
 
 
 def check_cache(who: str, cache: object, *kinds: type) -> None:
@@ -205,3 +234,13 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def _is_real(value: object) -> TypeGuard[float]:
     return _is_whole(value) or isinstance(value, float | np.floating)
+
+
+def _as_array(who: str, name: str, values: ArrayLike) -> Array:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{who}: expected {name} as an array, got {type(values).__name__}: {error}. "
+            "Give numbers in rows of equal length."
+        ) from None

@@ -2,8 +2,9 @@
 
 An *Op* is two pure functions on arrays, forward and backward, with the mathematics that judges them.
 A *Layer* is an Op with parameters, remembered state and settings. A *Case* is a small situation in which
-a layer must be provably right. Everything generic (contract tests, networks, files, the command line)
-is written against these three and the list `xhat.layers.LAYERS`; no layer is named anywhere else.
+a layer must be provably right. Everything generic (contract tests, `Sequential`, the trainer, files, the gradient
+check) is written against these three and the list `xhat.layers.LAYERS`; only what builds networks, `mlp` and
+`xhat train`, names layers.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Layer:
 
     weights: ClassVar[tuple[str, ...]] = ()
     """The parameters that an L2 penalty pulls on."""
+
+    absorbs_bias: ClassVar[bool] = False
+    """Whether a constant added to a channel of x has no effect, so that a layer before it needs no bias."""
 
     parameters: dict[str, Array]
     state: dict[str, Array]
@@ -159,12 +163,19 @@ class Loss(NamedTuple):
     """A number that training makes small.
 
     `function(predictions, targets)` returns `(loss, dpredictions)`. `reference` returns the loss alone, straight from
-    its definition and with arithmetic that also works on complex and extended-precision numbers. `score` says in
-    the user's terms how good predictions are, more being better; `cases` yields where the loss must be right.
+    its definition and with arithmetic that also works on complex and extended-precision numbers. `check(who, targets,
+    shape)` returns the targets as an array if they fit predictions of that shape, so that data can be judged before
+    anything is trained on it.
+
+    `score(predictions, targets, spread)` says in the user's terms how good predictions are, more being better. It is an
+    average over samples, so that batches can be averaged; `spread(targets)` is what it is measured against, taken once
+    from all targets. `cases` yields where the loss must be right.
     """
 
     function: Callable[[ArrayLike, ArrayLike], tuple[float, Array]]
     reference: Callable[[Array, Array], Any]
+    check: Callable[[str, ArrayLike, tuple[int, ...]], Array]
     score_name: str
-    score: Callable[[Array, Array], float]
+    score: Callable[[Array, Array, float], float]
+    spread: Callable[[Array], float]
     cases: Callable[[], Iterator[LossCase]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -82,9 +83,13 @@ class Sequential:
                     f"Sequential: expected layers of type xhat.core.Layer, got {type(layer).__name__} at place {i}. "
                     "Give instances such as xhat.ReLU()."
                 )
+        if len({id(layer) for layer in self.layers}) < len(self.layers):
+            raise ValueError(
+                "Sequential: expected different layers, got one of them twice. Make a second one with the same settings."
+            )
         self.loss_name = as_choice("Sequential", "loss", loss, tuple(LOSSES))
-        self.classes = None if classes is None else tuple(classes)
-        self.features = None if features is None else tuple(features)
+        self.classes = _names("classes", classes)
+        self.features = _names("features", features)
         self.notes: dict[str, Any] = {}
 
     @property
@@ -131,13 +136,16 @@ class Sequential:
         Parameters
         ----------
         x : array_like
-            Any floating type; taken in the network's own.
+            Any floating type; taken in the network's own from the first layer on that has parameters, so that
+            `Standardize` sees all digits.
         training : bool
             Whether statistics come from this batch and dropout drops.
         """
-        y = as_values("Sequential.forward", "x", x).astype(self.dtype, copy=False)
+        y = as_values("Sequential.forward", "x", x)
         caches: list[Any] = []
         for layer in self.layers:
+            if layer.parameters:
+                y = y.astype(self.dtype, copy=False)
             y, cache = layer.forward(y, training=training)
             caches.append(cache)
         return y, caches
@@ -194,7 +202,7 @@ class Sequential:
 
     def penalty(self, l2: float, gradients: dict[str, Array] | None = None) -> float:
         """Return l2 / 2 times the sum of squared weights; add its gradient to `gradients`, in place."""
-        if l2 == 0:
+        if as_real("Sequential.penalty", "l2", l2, 0.0, math.inf, "Give 0 for none.") == 0:
             return 0.0
         total = 0.0
         parameters = self.parameters
@@ -219,6 +227,8 @@ class Sequential:
             Of the network's type.
         """
         x = as_values("Sequential.predict", "x", x)
+        if x.ndim < 1:
+            raise ValueError("Sequential.predict: expected x of shape (N, ...), got a single number. Give an array.")
         parts = [self.forward(part)[0] for part in _slices(x)]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -232,9 +242,10 @@ class Sequential:
         targets : array_like
             Class numbers, or numbers to predict.
         """
-        scores, wanted = self.predict(x), np.asarray(targets)
+        scores = self.predict(x)
+        wanted = self.loss.check("Sequential.evaluate", targets, scores.shape)
         loss, _ = self.loss.function(scores, wanted)
-        return Evaluation(loss, self.loss.score(scores, wanted))
+        return Evaluation(loss, self.loss.score(scores, wanted, self.loss.spread(wanted)))
 
     def __str__(self) -> str:
         """Return a table of the layers."""
@@ -252,6 +263,14 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             for name, values in getattr(layer, kind).items():
                 yield f"{i}.{name}", layer, values
+
+
+def _names(what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(names, str):
+        raise TypeError(
+            f"Sequential: expected {what} as a sequence of names, got the single name {names!r}. Give a list."
+        )
+    return None if names is None else tuple(map(str, names))
 
 
 def _slices(x: Array) -> Iterator[Array]:
@@ -317,12 +336,17 @@ def mlp(
     generator = as_generator(who, rng)
     layers: list[Layer] = []
     width = as_count(who, "inputs", inputs, 1, "Give the number of features that come in.")
+    if not isinstance(hidden, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"{who}: expected hidden as a list of sizes, got {type(hidden).__name__}. Give one such as [512]."
+        )
+    kind = NORMALIZATIONS[normalization] if normalization is not None else None
     for size in hidden:
-        bias = normalization != "batch"
+        bias = kind is None or not kind.absorbs_bias
         layers.append(Affine(width, size, bias=bias, rng=generator, dtype=dtype))
         width = size
-        if normalization is not None:
-            layers.append(NORMALIZATIONS[normalization](width, dtype=dtype))  # type: ignore[call-arg]
+        if kind is not None:
+            layers.append(kind(width, dtype=dtype))  # type: ignore[call-arg]
         layers.append(ReLU())
         if rate > 0:
             layers.append(Dropout(rate, rng=generator))

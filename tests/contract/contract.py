@@ -209,6 +209,12 @@ def check_out(case: Case, variant: str, dtype: Any) -> None:
         assert np.array_equal(out, dx, equal_nan=True)
         locked = np.empty_like(x)
         locked.flags.writeable = False
+        flipped = dict(layouts(x))["reversed strides"]  # must be copied to compute; its memory is still the caller's
+        if flipped.size > 1 and flipped.base is not None:
+            whole = np.lib.stride_tricks.as_strided(flipped.base, x.shape, x.strides)
+            before = flipped.copy()
+            assert_refused(lambda: op.forward(flipped, **kwargs, out=whole))
+            assert np.array_equal(flipped, before, equal_nan=True)
         wrong = [np.empty((3, *x.shape), x.dtype), np.empty(x.shape, np.int32), locked, x, x.tolist()]
         if x.size > 1:
             wrong.append(np.empty((*x.shape, 2), x.dtype)[..., 0])
@@ -289,8 +295,10 @@ def check_empty(case: Case, variant: str) -> None:
     with kernels.use(variant):
         try:
             y, _ = case.layer.op(case.training).forward(empty, **arguments(case, parameters))
-        except ValueError as error:  # the first axis carries parameters
+        except ValueError as error:
             assert MESSAGE.fullmatch(str(error))
+            carried = [values for values in parameters.values() if values.shape[:1] == x.shape[:1]]
+            assert carried, f"an empty batch was refused: {error}"  # else the first axis carries parameters
             return
         y, _, gradients = run(case, empty, parameters, np.empty_like(y))
     assert y.size == 0
@@ -306,6 +314,8 @@ def check_copies(case: Case) -> None:
     again = type(layer)(**layer.settings(), **({"rng": 0} if takes_rng else {}))
     assert repr(again) == repr(layer)
     assert {k: v.shape for k, v in again.parameters.items()} == {k: v.shape for k, v in layer.parameters.items()}
+    one, other = layer.ops
+    assert one.backward is other.backward, "a layer has one backward: the cache says which forward made it"
     assert {k: v.shape for k, v in again.state.items()} == {k: v.shape for k, v in layer.state.items()}
     x, parameters = case.draw(np.random.default_rng(7))
     y, cache = layer.op(case.training).forward(x, **arguments(case, parameters))
@@ -313,6 +323,6 @@ def check_copies(case: Case) -> None:
     one, two = (layer.backward(dy, kept).dx for kept in (cache, pickle.loads(pickle.dumps(cache))))
     assert np.array_equal(one, two)
     twin = copy.deepcopy(layer)
-    for values in (*twin.parameters.values(), *twin.state.values()):
-        values += 1
-    assert all(not np.shares_memory(a, b) for a, b in zip(layer.state.values(), twin.state.values(), strict=True))
+    for kind in ("parameters", "state"):
+        ours, theirs = getattr(layer, kind), getattr(twin, kind)
+        assert all(not np.shares_memory(a, b) for a, b in zip(ours.values(), theirs.values(), strict=True))

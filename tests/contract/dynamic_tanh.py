@@ -3,7 +3,7 @@
     y = gamma * tanh(alpha * x)          dz = dy * gamma * (1 - t²) with t = tanh(alpha * x)
     dx = alpha * dz          dalpha = sum(dz * x)          dgamma = sum over samples of dy * t
 
-Source: Zhu et al. 2025, "Transformers without normalization", arXiv:2503.10622, eq. (1), without beta.
+Source: Zhu et al. 2025, "Transformers without normalization", arXiv:2503.10622; without beta.
 """
 
 from typing import NamedTuple

@@ -38,7 +38,7 @@ class _Arithmetic(ast.NodeVisitor):
 
     def __init__(self) -> None:
         self.function = ""
-        self.found: list[tuple[str, ast.expr]] = []
+        self.found: list[tuple[str, ast.expr | ast.AugAssign]] = []
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.function = node.name
@@ -85,6 +85,11 @@ class _Arithmetic(ast.NodeVisitor):
             self.found.append((self.function, node))
         self.generic_visit(node)
 
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if self.function and type(node.op) in _EXCHANGED:
+            self.found.append((self.function, node))
+        self.visit(node.value)
+
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         if self.function and isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
             self.found.append((self.function, node))
@@ -104,16 +109,20 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 
 class _Replace(ast.NodeTransformer):
-    def __init__(self, wanted: str, changed: ast.expr) -> None:
+    def __init__(self, wanted: str, changed: ast.expr | ast.stmt) -> None:
         self.wanted, self.changed = wanted, changed
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.expr) and ast.dump(node, include_attributes=True) == self.wanted:
+        if isinstance(node, ast.expr | ast.AugAssign) and ast.dump(node, include_attributes=True) == self.wanted:
             return ast.copy_location(self.changed, node)
         return super().generic_visit(node)
 
 
-def _changes(node: ast.expr) -> Iterator[ast.expr]:
+def _changes(node: ast.expr | ast.AugAssign) -> Iterator[ast.expr | ast.stmt]:
+    if isinstance(node, ast.AugAssign):
+        yield ast.AugAssign(node.target, _EXCHANGED[type(node.op)](), node.value)
+        yield ast.Pass()
+        return
     if isinstance(node, ast.UnaryOp):
         yield node.operand
         return

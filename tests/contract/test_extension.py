@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from tests.contract import contract, dynamic_tanh
-from tests.contract.test_mutants import survivors
+from tests.contract.test_mutants import judge_layer, survivors
 
 import xhat
-from xhat import kernels, verify
+from xhat import kernels, networks, verify
 from xhat.training import checkpoints
 
 CASES = contract.cases_of(dynamic_tanh.DynamicTanh)
@@ -16,6 +16,7 @@ CASES = contract.cases_of(dynamic_tanh.DynamicTanh)
 def listed(monkeypatch):
     """The one line in the list."""
     monkeypatch.setattr(checkpoints, "LAYERS", (*checkpoints.LAYERS, dynamic_tanh.DynamicTanh))
+    monkeypatch.setitem(networks.NORMALIZATIONS, "dynamic_tanh", dynamic_tanh.DynamicTanh)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -34,12 +35,7 @@ def test_toy_layer_keeps_the_contract(case):
 
 
 def test_faults_in_the_toy_layer_are_caught():
-    def judge(module):
-        for case in module.DynamicTanh.cases():
-            for judgement in contract.JUDGEMENTS:
-                judgement(case)
-
-    alive, count = survivors(dynamic_tanh.__file__, judge)
+    alive, count = survivors(dynamic_tanh.__file__, lambda module: judge_layer(module, "DynamicTanh"))
     assert count > 20
     assert not alive, "\n".join(alive)
 
@@ -48,7 +44,8 @@ def test_toy_layer_learns_is_checked_and_saved(listed, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 5), np.float32)
     labels = (x[:, 0] > x[:, 1]).astype(int)
-    net = xhat.Sequential([xhat.Affine(5, 16, rng=rng), dynamic_tanh.DynamicTanh(16), xhat.Affine(16, 2, rng=rng)])
+    net = xhat.mlp(5, [16], 2, normalization="dynamic_tanh", rng=0)
+    assert "0.b" in net.parameters
     assert verify.check_network(net, x[:8], labels[:8]).ok
     history = xhat.Trainer(net, learning_rate=0.02, batch_size=32).fit(x, labels, epochs=8)
     assert history[-1].score > 0.95

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tests.contract import contract
 
+import xhat
 from xhat.layers import LOSSES
 from xhat.verify.numeric import central_difference, complex_step
 
@@ -40,7 +41,23 @@ def judge_example(loss, case):
     assert abs(value - case.loss) < 1e-15
     assert abs(loss.reference(case.predictions, case.targets) - case.loss) < 1e-15
     assert np.allclose(got, case.dpredictions, rtol=1e-15, atol=1e-16)
-    assert abs(loss.score(case.predictions, case.targets) - case.score) < 1e-15
+    assert abs(loss.score(case.predictions, case.targets, loss.spread(case.targets)) - case.score) < 1e-15
+
+
+def judge_softmax(softmax):
+    """The probabilities are those of the definition, also where it would overflow."""
+    scores = np.random.default_rng(0).normal(0, 3, (4, 5))
+    powers = np.exp(scores.astype(np.longdouble))
+    for shift in (0.0, 1e4, -1e4):
+        got = softmax(scores + shift)
+        assert np.abs(got - powers / powers.sum(-1, keepdims=True)).max() < 1e-11
+    assert np.abs(softmax(scores).sum(-1) - 1).max() < 1e-15
+
+
+def test_softmax():
+    judge_softmax(xhat.softmax)
+    assert xhat.softmax(np.zeros((2, 3), np.float32)).dtype == np.float32
+    assert xhat.softmax(np.zeros((0, 3))).shape == (0, 3)
 
 
 LOSS_JUDGEMENTS = (judge_example, judge_gradient)

@@ -1,5 +1,6 @@
 """The contract can fail: faults seeded into every layer, every loss and every kernel are all caught."""
 
+import ast
 import inspect
 import sys
 import warnings
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.contract import contract, mutants
-from tests.contract.test_losses import LOSS_JUDGEMENTS
+from tests.contract.test_losses import LOSS_JUDGEMENTS, judge_softmax
 
 from xhat import kernels
 from xhat.layers import LAYERS, losses
@@ -33,14 +34,23 @@ def survivors(path, judge):
     return alive, count
 
 
+def judge_layer(module, name):
+    for case in getattr(module, name).cases():
+        for judgement in contract.JUDGEMENTS:
+            judgement(case)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
+def test_what_is_no_fault_is_not_caught(layer):
+    """The file itself, run as a mutant is, passes: what is caught is the fault, not the way it is run."""
+    tree = ast.parse(Path(sys.modules[layer.__module__].__file__).read_text())
+    judge_layer(mutants.load(mutants.Mutant("none", tree), "tests.contract"), layer.__name__)
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_faults_in_a_layer_are_caught(layer):
-    def judge(module):
-        for case in getattr(module, layer.__name__).cases():
-            for judgement in contract.JUDGEMENTS:
-                judgement(case)
-
-    alive, count = survivors(sys.modules[layer.__module__].__file__, judge)
+    path = sys.modules[layer.__module__].__file__
+    alive, count = survivors(path, lambda module: judge_layer(module, layer.__name__))
     print(f"{layer.__name__}: {count} faults seeded, {len(alive)} survived")
     assert count >= 2
     assert not alive, "\n".join(alive)
@@ -48,6 +58,7 @@ def test_faults_in_a_layer_are_caught(layer):
 
 def test_faults_in_a_loss_are_caught():
     def judge(module):
+        judge_softmax(module.softmax)
         for loss in module.LOSSES.values():
             for case in loss.cases():
                 for judgement in LOSS_JUDGEMENTS:

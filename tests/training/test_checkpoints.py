@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -47,6 +48,21 @@ def test_types_come_back(dtype, tmp_path):
     net = xhat.mlp(3, [4], 2, normalization="layer", dtype=dtype)
     xhat.save(net, tmp_path / "n")
     assert xhat.load(tmp_path / "n").dtype == dtype
+
+
+def test_bfloat16_is_refused_before_anything_is_written(tmp_path):
+    net = xhat.mlp(3, [4], 2, dtype=ml_dtypes.bfloat16)
+    with pytest.raises(
+        TypeError, match=r"^save: expected parameters of float16, float32 or float64, got bfloat16\. Convert"
+    ):
+        xhat.save(net, tmp_path / "n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_loaded_dropout_layers_draw_different_masks(tmp_path):
+    xhat.save(xhat.mlp(5, [8, 8], 2, dropout=0.5), tmp_path / "n")
+    _, caches = xhat.load(tmp_path / "n").forward(np.ones((50, 5), np.float32), training=True)
+    assert not np.array_equal(caches[2].keep, caches[5].keep)
 
 
 def test_torch_and_others_can_read_the_tensors(net, tmp_path):
@@ -149,6 +165,8 @@ def test_other_files_are_refused(tmp_path):
     path.write_text("x" * 100)
     with pytest.raises(ValueError, match="^load: expected a safetensors file, got"):
         xhat.load(path)
+    with pytest.raises(ValueError, match="^load: expected a file that xhat.save wrote, got the folder"):
+        xhat.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="^load: expected a file that xhat.save wrote, got no file"):
         xhat.load(tmp_path / "absent")
 

@@ -36,6 +36,23 @@ def test_adam_by_the_algorithm_of_the_paper():
     assert values[0] == pytest.approx(0.9, rel=1e-7)
 
 
+def test_ranges():
+    for make in (lambda: Momentum(1.0), lambda: Adam(beta1=1.0), lambda: Adam(beta2=1), lambda: Adam(eps=0)):
+        with pytest.raises(ValueError, match="expected"):
+            make()
+    with pytest.raises(ValueError, match="expected learning_rate >= 0 and finite, got nan"):
+        SGD().update({"w": np.ones(1)}, {"w": np.ones(1)}, float("nan"))
+
+
+def test_an_optimizer_belongs_to_one_network():
+    optimizer = Adam()
+    optimizer.update({"w": np.ones(2)}, {"w": np.ones(2)}, 0.1)
+    with pytest.raises(
+        ValueError, match=r"expected w of shape \(2,\) as before, got \(3,\)\. Use an optimizer of its own"
+    ):
+        optimizer.update({"w": np.ones(3)}, {"w": np.ones(3)}, 0.1)
+
+
 @pytest.mark.parametrize("kind", OPTIMIZERS.values())
 def test_names_shapes_and_types(kind):
     optimizer = kind()

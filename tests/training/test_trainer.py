@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from tests.contract.contract import MESSAGE
 
 import xhat
 from xhat.training import schedules
@@ -45,7 +46,7 @@ def test_every_sample_is_seen_once_per_epoch_in_a_new_order():
     seen = []
     net = xhat.mlp(4, [16], 2, rng=0)
     original = net.forward
-    net.forward = lambda x, training=False: (seen.append(x.copy()), original(x, training=training))[1]
+    net.forward = lambda x, training=False: (training and seen.append(x.copy()), original(x, training=training))[1]
     xhat.Trainer(net, batch_size=8, rng=3).fit(x, labels, epochs=2)
     assert [len(batch) for batch in seen] == [8, 8, 8, 9] * 2
     first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
@@ -105,6 +106,7 @@ def test_early_stopping_goes_back_to_the_best():
     now = t.network.evaluate(*held)
     assert now.score == best.validation_score
     assert now.loss == pytest.approx(best.validation_loss, rel=1e-12)
+    assert t.optimizer.steps == best.epoch * 2  # the optimizer went back, too
 
 
 @pytest.mark.parametrize("optimizer", xhat.training.OPTIMIZERS)
@@ -156,10 +158,10 @@ def test_history_prints_as_a_table():
 
 WRONG = [
     ({"optimizer": "adagrad"}, "Trainer: expected optimizer 'sgd' or 'momentum' or 'adam', got 'adagrad'. Choose one of these."),
-    ({"learning_rate": 0}, "Trainer: expected learning_rate > 0 and finite, got 0. 1e-3 is usual for Adam."),
-    ({"learning_rate": float("nan")}, "Trainer: expected learning_rate > 0 and finite, got nan. 1e-3 is usual for Adam."),
-    ({"batch_size": 0}, "Trainer: expected batch_size >= 1, got 0. 128 is usual."),
-    ({"l2": -1}, "Trainer: expected l2 >= 0 and finite, got -1. 0 means none."),
+    ({"learning_rate": 0}, "Trainer: expected learning_rate > 0 and finite, got 0. The usual one for Adam is 1e-3."),
+    ({"learning_rate": float("nan")}, "Trainer: expected learning_rate > 0 and finite, got nan. The usual one for Adam is 1e-3."),
+    ({"batch_size": 0}, "Trainer: expected batch_size >= 1, got 0. The usual one is 128."),
+    ({"l2": -1}, "Trainer: expected l2 >= 0 and finite, got -1. Give 0 for none."),
     ({"patience": 0}, "Trainer: expected patience >= 1, got 0. Give a number of epochs, or None."),
 ]  # fmt: skip
 
@@ -173,9 +175,9 @@ def test_constructor_messages(kwargs, message):
 
 WRONG_DATA = [
     (lambda t, x, y: t.fit(x[:5], y), "Trainer.fit: expected as many targets as samples in x, got shapes (300,) and (5, 4). Give one target per row."),
-    (lambda t, x, y: t.fit(x[:0], y[:0]), "Trainer.fit: expected at least one sample, got none. Check the data."),
+    (lambda t, x, y: t.fit(x[:0], y[:0]), "Trainer.fit: expected at least one sample in x, got none. Check the data."),
     (lambda t, x, y: t.fit(x, y, epochs=0), "Trainer.fit: expected epochs >= 1, got 0. Give the number of epochs to go."),
-    (lambda t, x, y: t.fit(x, y + 5), "softmax_cross_entropy: expected labels from 0 to 1, got 6. Number the classes from 0, one score for each."),
+    (lambda t, x, y: t.fit(x, y + 5), "Trainer.fit: expected labels from 0 to 1, got 6. Number the classes from 0, one score for each."),
     (lambda t, x, y: t.fit(x[:1], y[:1]), "batch_norm.forward: expected at least 2 values per channel, got 1 in x of shape (1, 16). Use a larger batch, batch_norm.apply with fixed statistics, or layer_norm."),
 ]  # fmt: skip
 
@@ -185,6 +187,68 @@ def test_data_messages(call, message):
     with pytest.raises(ValueError) as caught:
         call(trainer(), *problem())
     assert str(caught.value) == message
+
+
+def test_scores_of_numbers_are_against_the_spread_of_all_targets():
+    """Averaging R² over batches would say -99 of good predictions."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 3))
+    y = x @ np.array([[1.0], [-2.0], [0.5]])
+    net = xhat.mlp(3, [32], 1, loss="squared_error", rng=0)
+    t = xhat.Trainer(net, learning_rate=0.01, batch_size=2)
+    epoch = t.fit(x, y, epochs=3, validation=(x[:1], y[:1]))[-1]
+    assert epoch.score > 0.9
+    assert math.isnan(epoch.validation_score)  # one target has no spread
+    assert t.history.best is min(t.history, key=lambda e: e.validation_loss)
+
+
+def test_validation_changes_nothing():
+    x, labels = problem()
+    weights = []
+    for validation in (None, (x, labels)):
+        net = xhat.mlp(4, [16], 2, dropout=0.5, rng=0)
+        xhat.Trainer(net, batch_size=32).fit(x, labels, epochs=3, validation=validation)
+        weights.append(net.parameters["0.w"])
+    assert np.array_equal(*weights)
+
+
+@pytest.mark.parametrize("optimizer", xhat.training.OPTIMIZERS)
+def test_half_precision_trains(optimizer):
+    x, labels = problem()
+    labels = (x[:, 0] > x[:, 1]).astype(int)
+    net = xhat.mlp(4, [16], 2, normalization="batch", dtype=np.float16)
+    rate = {"adam": 0.02, "momentum": 0.1, "sgd": 0.5}[optimizer]
+    history = xhat.Trainer(net, optimizer=optimizer, learning_rate=rate, batch_size=32).fit(x, labels, epochs=10)
+    assert history[-1].score > 0.93
+    assert net.parameters["0.w"].dtype == np.float16
+
+
+def test_data_are_judged_before_anything_is_trained():
+    x, labels = problem()
+    t = trainer()
+    before = {name: values.copy() for name, values in {**t.network.parameters, **t.network.state}.items()}
+    wrong = [
+        lambda: t.fit(x, labels, validation=(x[:, :3], labels)),
+        lambda: t.fit(x, labels, validation=(x, labels + 7)),
+        lambda: t.fit(x, np.where(np.arange(300) == 299, 9, labels)),
+        lambda: t.fit(x, labels.astype(float)),
+        lambda: t.fit(x, labels, validation=0.1),
+        lambda: t.fit(x, labels, validation=(x[:0], labels[:0])),
+    ]
+    for call in wrong:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call()
+        assert MESSAGE.fullmatch(str(caught.value))
+    for name, values in {**t.network.parameters, **t.network.state}.items():
+        assert np.array_equal(values, before[name])
+
+
+def test_wrong_kinds():
+    net = xhat.mlp(4, [16], 2)
+    for call in (lambda: xhat.Trainer("net"), lambda: xhat.Trainer(net, schedule="cosine")):
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert MESSAGE.fullmatch(str(caught.value))
 
 
 def test_patience_needs_validation():

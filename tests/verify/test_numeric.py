@@ -27,7 +27,7 @@ def test_derivatives_of_known_functions():
 
 
 FAULTS = {
-    "dx without the term along ones": lambda g: g._replace(dx=g.dx + 1e-6),
+    "dx off by a constant": lambda g: g._replace(dx=g.dx + 1e-6),
     "dx off by a thousandth": lambda g: g._replace(dx=g.dx * 1.001),
     "dgamma off by 1e-6": lambda g: g._replace(dgamma=g.dgamma * (1 + 1e-6)),
     "dbeta and dgamma exchanged": lambda g: g._replace(dgamma=g.dbeta, dbeta=g.dgamma),
@@ -47,6 +47,41 @@ def test_a_wrong_gradient_is_named(setting, fault, monkeypatch):
     assert not check.ok
     assert wrong & ({"1.gamma", "1.beta"} if "dx" not in fault else {"0.w", "x"}), str(check)
     assert "WRONG" in str(check)
+
+
+def test_a_gradient_that_is_zero_by_the_mathematics_is_right():
+    """A bias before batch norm has no effect; what rounding leaves of its gradient is no error."""
+    rng = np.random.default_rng(0)
+    net = xhat.Sequential([xhat.Affine(5, 8, rng=0), xhat.BatchNorm(8), xhat.ReLU(), xhat.Affine(8, 3, rng=1)])
+    check = xhat.verify.check_network(net, rng.standard_normal((9, 5)), rng.integers(0, 3, 9))
+    assert check.ok, str(check)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e5])
+def test_a_wrong_gradient_is_seen_at_any_size_of_the_scores(scale, monkeypatch):
+    rng = np.random.default_rng(0)
+    net, x, labels = xhat.mlp(6, [9], 4, rng=0), scale * rng.standard_normal((8, 6)), rng.integers(0, 4, 8)
+    check = xhat.verify.check_network(net, x, labels)
+    assert check.ok, str(check)
+    right = xhat.Affine.backward
+    monkeypatch.setattr(
+        xhat.Affine, "backward", lambda self, dy, cache: (g := right(self, dy, cache))._replace(dw=1.001 * g.dw)
+    )
+    assert not xhat.verify.check_network(net, x, labels).ok
+
+
+def test_nan_is_not_right(setting):
+    net, x, labels = setting
+    x[0, 0] = np.nan
+    with pytest.raises(ValueError, match="expected finite batch statistics"):
+        xhat.verify.check_network(net, x, labels)
+    plain = xhat.mlp(6, [9], 4, rng=0)
+    assert not xhat.verify.check_network(plain, x, labels).ok
+
+
+def test_all_dropped_is_right(setting):
+    _, x, labels = setting
+    assert xhat.verify.check_network(xhat.mlp(6, [9], 4, dropout=1.0), x, labels).ok
 
 
 def test_check_leaves_the_network_alone(setting):

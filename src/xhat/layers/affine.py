@@ -147,7 +147,9 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     x = as_values(who, "cache.x", cache.x)
     w_shape = np.shape(cache.w)
     if x.ndim < 1 or len(w_shape) != 2 or w_shape[0] != x.shape[-1]:
-        raise ValueError(f"{who}: expected cache.w of shape ({x.shape[-1:]}, M), got {w_shape}. {advice}")
+        raise ValueError(
+            f"{who}: expected cache.w of shape (D, M) with D the last axis of x {x.shape}, got {w_shape}. {advice}"
+        )
     w = as_parameter(who, "cache.w", cache.w, w_shape, advice)
     b = None if cache.b is None else as_parameter(who, "cache.b", cache.b, w_shape[1:], advice)
     dy = as_gradient(who, dy, (*x.shape[:-1], w_shape[1]), x.dtype)

@@ -36,6 +36,7 @@ from xhat.checks import (
     as_statistic,
     as_values,
     check_cache,
+    check_range,
 )
 from xhat.core import Case, Layer, Op
 
@@ -189,13 +190,14 @@ def forward(
     TypeError
         If an argument has the wrong type; integers in `x` must be converted first.
     ValueError
-        If a shape does not fit, an axis does not exist, `eps` is negative or not finite, or there is one value
-        per channel: its variance is 0 and says nothing.
+        If a shape does not fit, an axis does not exist, `eps` is negative or not finite, the variance overflows, or
+        there is one value per channel: its variance is 0 and says nothing.
 
     Notes
     -----
     Statistics are float64 whatever the type of `x`, and the variance is the biased one. A NaN or Inf stays in
-    its channel. An empty batch gives an empty y.
+    its channel. An empty batch gives an empty y. float64 data beyond about 1e154, whose variance overflows, is an error;
+    below about 1e-154 the variance underflows to 0, which shows where eps is 0.
 
     References
     ----------
@@ -210,6 +212,7 @@ def forward(
      [ 1.  1.]] [2. 4.] [ 1. 16.]
     """
     who = "batch_norm.forward"
+    given = x, gamma, beta
     x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
     count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
@@ -218,13 +221,14 @@ def forward(
             f"{who}: expected at least 2 values per channel, got 1 in x of shape {x.shape}. "
             "Use a larger batch, batch_norm.apply with fixed statistics, or layer_norm."
         )
-    y = as_output(who, out, x.shape, x.dtype, *(v for v in (x, gamma, beta) if v is not None))
+    y = as_output(who, out, x.shape, x.dtype, *given)
     if kernels.serves(x.dtype):
         statistics = kernels.channels_forward(_view(x, axis), _wide(gamma), _wide(beta), eps, _view(y, axis))
     else:
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axis)
         statistics = kernels.Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
+    check_range(who, x, statistics.mean, statistics.var)
     return y, Cache(x, gamma, beta, *statistics, count, axis)
 
 
@@ -274,6 +278,7 @@ def apply(
     [[1. 0.]]
     """
     who = "batch_norm.apply"
+    given = x, gamma, beta, mean, var
     x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
     advice = "Give statistics with one finite entry per channel and no negative variance."
@@ -286,7 +291,7 @@ def apply(
             f"{who}: expected finite mean and var >= 0, got mean {mean[worst]:g} and var {var[worst]:g} "
             f"in channel {worst}. {advice}"
         )
-    y = as_output(who, out, x.shape, x.dtype, *(v for v in (x, gamma, beta) if v is not None))
+    y = as_output(who, out, x.shape, x.dtype, *given)
     spread = var + eps
     rstd = np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
     if kernels.serves(x.dtype):
@@ -330,6 +335,7 @@ def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = No
     """
     who = "batch_norm.backward"
     check_cache(who, cache, Cache, FixedCache)
+    given = dy, *cache
     advice = "Pass on the cache that forward returned."
     x, axis, gamma, beta = _inputs(who, "cache.", cache.x, cache.gamma, cache.beta, cache.channel_axis)
     shape = x.shape[axis : axis + 1]
@@ -348,7 +354,7 @@ def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = No
         statistics = None
         kept = FixedCache(x, gamma, beta, mean, rstd, axis)
     dy = as_gradient(who, dy, x.shape, x.dtype)
-    dx = as_output(who, out, x.shape, x.dtype, *(v for v in (x, dy, gamma) if v is not None))
+    dx = as_output(who, out, x.shape, x.dtype, *given)
 
     if kernels.serves(x.dtype):
         views = _view(dy, axis), _view(x, axis), _wide(gamma)
@@ -466,10 +472,25 @@ class RunningStatistics:
         self.update_rate = update_rate
         self.unbiased = bool(unbiased)
         self.nonfinite = as_choice(who, "nonfinite", nonfinite, ("raise", "skip"))
-        self.mean: Array = np.zeros(channels)
-        self.var: Array = np.ones(channels)
-        self.count: Array = np.zeros(())
+        self._mean: Array = np.zeros(channels)
+        self._var: Array = np.ones(channels)
+        self._count: Array = np.zeros(())
         self.skipped = 0
+
+    @property
+    def mean(self) -> Array:
+        """Mean of each channel, shape (C,); write into it with `[...]`."""
+        return self._mean
+
+    @property
+    def var(self) -> Array:
+        """Variance of each channel, shape (C,); write into it with `[...]`."""
+        return self._var
+
+    @property
+    def count(self) -> Array:
+        """How many values per channel were seen, shape ()."""
+        return self._count
 
     def update(self, cache: Cache) -> None:
         """Take in the statistics of one batch.
@@ -488,9 +509,9 @@ class RunningStatistics:
         """
         who = "RunningStatistics.update"
         check_cache(who, cache, Cache)
-        advice = f"These statistics have {self.mean.size} channels; pass on the cache that forward returned."
-        mean = as_statistic(who, "cache.mean", cache.mean, self.mean.shape, advice)
-        var = as_statistic(who, "cache.var", cache.var, self.var.shape, advice)
+        advice = f"These statistics have {self._mean.size} channels; pass on the cache that forward returned."
+        mean = as_statistic(who, "cache.mean", cache.mean, self._mean.shape, advice)
+        var = as_statistic(who, "cache.var", cache.var, self._var.shape, advice)
         count = as_real(who, "cache.count", cache.count, 0.0, math.inf, advice)
         if count == 0:
             return
@@ -507,22 +528,22 @@ class RunningStatistics:
         if self.update_rate is not None:
             if self.unbiased:
                 var = var * (count / (count - 1))
-            self.mean += self.update_rate * (mean - self.mean)
-            self.var += self.update_rate * (var - self.var)
+            self._mean += self.update_rate * (mean - self._mean)
+            self._var += self.update_rate * (var - self._var)
         else:
             self._merge(mean, var, count)
-        self.count += count
+        self._count += count
 
     def _merge(self, mean: Array, var: Array, count: float) -> None:
         """Add the sums of a batch to those of all before, by Chan's rule."""
-        seen = float(self.count)
+        seen = float(self._count)
         total = seen + count
         taken = 1.0 if self.unbiased else 0.0  # degrees of freedom
-        squares = self.var * (seen - taken) if seen else 0.0
-        shift = mean - self.mean
+        squares = self._var * (seen - taken) if seen else 0.0
+        shift = mean - self._mean
         squares = squares + var * count + shift * shift * (seen * count / total)
-        self.mean += shift * (count / total)
-        self.var[...] = squares / (total - taken)
+        self._mean += shift * (count / total)
+        self._var[...] = squares / (total - taken)
 
 
 class BatchNorm(Layer):
@@ -546,6 +567,8 @@ class BatchNorm(Layer):
         1 for (N, C, ...), -1 for channels last, 0 for features x samples.
     affine : bool
         Whether to scale and shift by learned gamma and beta.
+    nonfinite : {"raise", "skip"}
+        What the running statistics do with a batch that holds a NaN or Inf.
     dtype : dtype
         Type of the parameters.
 
@@ -573,6 +596,7 @@ class BatchNorm(Layer):
     """
 
     ops = (OP, FIXED)
+    absorbs_bias = True
 
     def __init__(
         self,
@@ -583,6 +607,7 @@ class BatchNorm(Layer):
         unbiased: bool = False,
         channel_axis: int = 1,
         affine: bool = True,
+        nonfinite: str = "raise",
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__()
@@ -594,13 +619,27 @@ class BatchNorm(Layer):
         kind = as_parameter_dtype(who, dtype)
         if self.affine:
             self.parameters = {"gamma": np.ones(self.channels, kind), "beta": np.zeros(self.channels, kind)}
-        self.statistics = RunningStatistics(self.channels, update_rate, unbiased)
-        self.update_rate, self.unbiased = self.statistics.update_rate, self.statistics.unbiased
+        self.statistics = RunningStatistics(self.channels, update_rate, unbiased, nonfinite=nonfinite)
         self.state = {
             "running_mean": self.statistics.mean,
             "running_var": self.statistics.var,
             "running_count": self.statistics.count,
         }
+
+    @property
+    def update_rate(self) -> float | None:
+        """Share of the new batch in the running statistics."""
+        return self.statistics.update_rate
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether the running variance is the unbiased estimate."""
+        return self.statistics.unbiased
+
+    @property
+    def nonfinite(self) -> str:
+        """What happens to a batch whose statistics are not finite: "raise" or "skip"."""
+        return self.statistics.nonfinite
 
     def arguments(self, training: bool) -> dict[str, Any]:
         """Return what the Op's forward is called with."""

@@ -39,19 +39,21 @@ class Grads(NamedTuple):
 
 
 def draw_keep(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> Array:
-    """Return which entries stay: each with probability 1 - rate, on its own."""
-    return rng.random(shape, np.float32) >= rate
+    """Return which entries stay: each with probability 1 - rate, on its own. A rate of 0 draws nothing."""
+    return rng.random(shape, np.float32) >= rate if rate > 0 else np.ones(shape, np.bool_)
 
 
 def reference_forward(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
     """Scale what is kept, drop the rest."""
     keep = draw_keep(x.shape, rate, rng)
-    return np.where(keep, x, 0) / (1 - rate), Cache(keep, rate, x.dtype)
+    share = (1 - rate) or 1  # where all is dropped there is nothing to scale
+    return np.where(keep, x, 0) / share, Cache(keep, rate, x.dtype)
 
 
 def reference_backward(dy: Array, cache: Cache) -> Grads:
     """Scale the gradient of what was kept, drop the rest."""
-    return Grads(dx=np.where(cache.keep, dy, 0) / (1 - cache.rate))
+    share = (1 - cache.rate) or 1
+    return Grads(dx=np.where(cache.keep, dy, 0) / share)
 
 
 def forward(x: ArrayLike, rate: float, rng: int | np.random.Generator) -> tuple[Array, Cache]:
@@ -158,7 +160,7 @@ class Dropout(Layer):
         self.rng = as_generator("Dropout", rng)
 
     def arguments(self, training: bool) -> dict[str, Any]:
-        """Return what the Op's forward is called with: in prediction nothing is dropped."""
+        """Return what the Op's forward is called with: in prediction nothing is dropped, and nothing drawn."""
         return {"rate": self.rate if training else 0.0, "rng": self.rng}
 
     @classmethod
@@ -167,6 +169,7 @@ class Dropout(Layer):
         yield Case(cls(0.4, rng=0), x=(6, 7))
         yield Case(cls(0.0, rng=0), x=np.array([1.0, -2.0]), y=[1, -2], dy=[3, 4], dx=[3, 4])
         yield Case(cls(0.4, rng=0), x=np.array([1.0, -2.0]), training=False, y=[1, -2], dy=[3, 4], dx=[3, 4])
+        yield Case(cls(1.0, rng=0), x=np.array([1.0, -2.0]), y=[0, 0], dy=[3, 4], dx=[0, 0])
         # default_rng(0) keeps the first three of six at rate 0.5
         yield Case(
             cls(0.5, rng=0),

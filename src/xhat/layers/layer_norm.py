@@ -33,6 +33,7 @@ from xhat.checks import (
     as_statistic,
     as_values,
     check_cache,
+    check_range,
 )
 from xhat.core import Case, Layer, Op
 
@@ -139,11 +140,12 @@ def forward(
     TypeError
         If an argument has the wrong type; integers in `x` must be converted first.
     ValueError
-        If a shape does not fit, an axis does not exist, or `eps` is negative or not finite.
+        If a shape does not fit, an axis does not exist, `eps` is negative or not finite, or the variance overflows.
 
     Notes
     -----
-    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample.
+    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample. float64 data beyond about 1e154,
+    whose variance overflows, is an error; below about 1e-154 the variance underflows to 0, which shows where eps is 0.
 
     References
     ----------
@@ -157,6 +159,7 @@ def forward(
     [[-1. 0. 1.]] [[2.]] [[1.]]
     """
     who = "layer_norm.forward"
+    given = x, gamma, beta
     x = as_values(who, "x", x)
     axes = _checked_axes(who, axis, x.ndim)
     features = tuple(x.shape[i] for i in axes)
@@ -164,11 +167,12 @@ def forward(
     gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
     beta = None if beta is None else as_parameter(who, "beta", beta, features, advice)
     eps = as_eps(who, eps)
-    y = as_output(who, out, x.shape, x.dtype, *(v for v in (x, gamma, beta) if v is not None))
+    y = as_output(who, out, x.shape, x.dtype, *given)
 
     if not kernels.serves(x.dtype):
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axes)
+        check_range(who, x, cache.mean, cache.var)
         return y, cache._replace(x=x)
 
     y_rows = _rows(y, axes)
@@ -176,6 +180,7 @@ def forward(
     _write_back(y_rows, y, axes)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)
+    check_range(who, x, mean, var)
     return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, axes)
 
 
@@ -203,6 +208,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     """
     who = "layer_norm.backward"
     check_cache(who, cache, Cache)
+    given = dy, *cache
     advice = "Pass on the cache that forward returned."
     x = as_values(who, "cache.x", cache.x)
     axes = _checked_axes(who, cache.axis, x.ndim)
@@ -214,7 +220,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         *(as_statistic(who, f"cache.{name}", getattr(cache, name), kept, advice) for name in kernels.Statistics._fields)
     )
     dy = as_gradient(who, dy, x.shape, x.dtype)
-    dx = as_output(who, out, x.shape, x.dtype, *(v for v in (x, dy, gamma) if v is not None))
+    dx = as_output(who, out, x.shape, x.dtype, *given)
 
     if not kernels.serves(x.dtype):
         wide = Cache(x.astype(np.float64), gamma, beta, *statistics, axes)
@@ -240,7 +246,7 @@ def _axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
 
 def _checked_axes(who: str, axis: object, ndim: int) -> tuple[int, ...]:
     """Return the normalized axes, ascending, after checking each."""
-    entries = cast("tuple[object, ...]", axis if isinstance(axis, tuple) else (axis,))
+    entries = cast("tuple[object, ...]", tuple(axis) if isinstance(axis, tuple | list) else (axis,))
     axes = tuple(sorted(as_axis(who, "axis", entry, ndim) for entry in entries))
     if not axes or len(set(axes)) < len(axes):
         raise ValueError(f"{who}: expected axis as one or several different axes, got {axis}. Name each axis once.")

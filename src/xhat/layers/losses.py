@@ -5,9 +5,11 @@ softmax cross-entropy, for classes: minus the logarithm of the probability given
     p_j = exp(s_j) / sum over k of exp(s_k)          loss = average over samples of -log(p_label)
     ds_j = (p_j - [j is the label]) / N
 
-For a confident row p_label is so close to 1 that log(p) and p - 1 lose all digits. Both are therefore
-computed from the *others*: with o = sum over k != label of exp(s_k - s_label), loss = log1p(o), and the gradient's
-entry at the label is -(share of the others).
+For a confident row p_label is so close to 1 that log(p) and p - 1 lose all digits. Both are therefore computed from
+the *others*. With t the top score, o = sum over k != label of exp(s_k - t) and Z = o + exp(s_label - t):
+
+    loss = log1p(o) where the label leads (then Z = 1 + o), else (t - s_label) + log(Z)
+    ds_label = -(o / Z) / N
 
 squared error, for numbers:
 
@@ -25,8 +27,64 @@ from xhat.core import Loss, LossCase
 
 def reference_softmax_cross_entropy(scores: Array, labels: Array) -> Array:
     """Return the average of -log(p_label), from the definition."""
+    top = scores.real.max(-1, keepdims=True)
     at_label = np.take_along_axis(scores, labels[..., None], -1)
-    return np.log(np.exp(scores - at_label).sum(-1)).mean()
+    return (np.log(np.exp(scores - top).sum(-1, keepdims=True)) - (at_label - top)).mean()
+
+
+def check_labels(who: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return class numbers as an array, if they fit scores of the given shape."""
+    classes = np.asarray(labels)
+    if len(shape) < 1 or shape[-1] < 1:
+        raise ValueError(f"{who}: expected scores of shape (..., C), got {shape}. Give a score per class.")
+    if classes.dtype.kind not in "iu" and classes.size:
+        raise TypeError(f"{who}: expected labels as integers, got {classes.dtype}. Number the classes from 0.")
+    if classes.shape != shape[:-1]:
+        raise ValueError(
+            f"{who}: expected labels of shape {shape[:-1]} for scores {shape}, got {classes.shape}. "
+            "Give one class number per row of scores."
+        )
+    if classes.size:
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= shape[-1]:
+            raise ValueError(
+                f"{who}: expected labels from 0 to {shape[-1] - 1}, got {low if low < 0 else high}. "
+                "Number the classes from 0, one score for each."
+            )
+    return classes
+
+
+def softmax(scores: ArrayLike) -> Array:
+    """Return the probabilities of the classes: exp(s_j) / sum over k of exp(s_k).
+
+    Parameters
+    ----------
+    scores : array_like, shape (..., C)
+        One score per class, any floating type; no unit.
+
+    Returns
+    -------
+    array, shape (..., C)
+        Of the type of `scores`; each row sums to 1.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> print(xhat.softmax(np.array([0.0, np.log(3.0)])))
+    [0.25 0.75]
+    """
+    values = as_values("softmax", "scores", scores)
+    if not values.size:
+        return values.copy()
+    with np.errstate(all="ignore"):
+        wide = values.astype(np.float64)
+        shares = np.exp(wide - wide.max(-1, keepdims=True))
+        return (shares / shares.sum(-1, keepdims=True)).astype(values.dtype)
 
 
 def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Array]:
@@ -67,24 +125,9 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
     """
     who = "softmax_cross_entropy"
     values = as_values(who, "scores", scores)
-    classes = np.asarray(labels)
-    if values.ndim < 1 or values.shape[-1] < 1:
-        raise ValueError(f"{who}: expected scores of shape (..., C), got {values.shape}. Give a score per class.")
-    if classes.dtype.kind not in "iu" and classes.size:
-        raise TypeError(f"{who}: expected labels as integers, got {classes.dtype}. Number the classes from 0.")
-    if classes.shape != values.shape[:-1]:
-        raise ValueError(
-            f"{who}: expected labels of shape {values.shape[:-1]} for scores {values.shape}, got {classes.shape}. "
-            "Give one class number per row of scores."
-        )
+    classes = check_labels(who, labels, values.shape)
     if not classes.size:
         return 0.0, np.zeros_like(values)
-    low, high = int(classes.min()), int(classes.max())
-    if low < 0 or high >= values.shape[-1]:
-        raise ValueError(
-            f"{who}: expected labels from 0 to {values.shape[-1] - 1}, got {low if low < 0 else high}. "
-            "Number the classes from 0, one score for each."
-        )
 
     rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
     label = classes.reshape(-1, 1).astype(np.intp)
@@ -106,6 +149,18 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
 def reference_squared_error(predictions: Array, targets: Array) -> Array:
     """Return the average of (prediction - target)², from the definition."""
     return ((predictions - targets) ** 2).mean()
+
+
+def check_numbers(who: str, targets: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return numbers to predict as an array, if they fit predictions of the given shape."""
+    wanted = np.asarray(targets)
+    if wanted.dtype.kind not in "iuf" and wanted.dtype.name != "bfloat16":
+        raise TypeError(f"{who}: expected targets as numbers, got {wanted.dtype}. Convert them to float.")
+    if wanted.shape != shape:
+        raise ValueError(
+            f"{who}: expected targets of shape {shape}, got {wanted.shape}. Give one target per prediction."
+        )
+    return wanted
 
 
 def squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -141,13 +196,7 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Ar
     """
     who = "squared_error"
     values = as_values(who, "predictions", predictions)
-    wanted = np.asarray(targets)
-    if wanted.dtype.kind not in "iuf" and wanted.dtype.name != "bfloat16":
-        raise TypeError(f"{who}: expected targets as numbers, got {wanted.dtype}. Convert them to float.")
-    if wanted.shape != values.shape:
-        raise ValueError(
-            f"{who}: expected targets of shape {values.shape}, got {wanted.shape}. Give one target per prediction."
-        )
+    wanted = check_numbers(who, targets, values.shape)
     if not values.size:
         return 0.0, np.zeros_like(values)
     with np.errstate(all="ignore"):
@@ -155,18 +204,28 @@ def squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Ar
         return float((miss * miss).mean()), (miss * (2.0 / miss.size)).astype(values.dtype)
 
 
-def accuracy(scores: Array, labels: Array) -> float:
+def accuracy(scores: Array, labels: Array, spread: float = 1.0) -> float:
     """Return the share of samples whose highest score is the label's; of equal scores the first counts."""
-    return float((scores.argmax(-1) == labels).mean()) if labels.size else float("nan")
-
-
-def r_squared(predictions: Array, targets: Array) -> float:
-    """Return 1 - (squared error) / (variance of the targets): 1 is perfect, 0 no better than their mean."""
-    wanted = np.asarray(targets, np.float64)
-    spread = float(((wanted - wanted.mean(0)) ** 2).sum()) if wanted.size else 0.0
-    if spread == 0:
+    if not labels.size:
         return float("nan")
-    return 1.0 - float(((predictions - wanted) ** 2).sum()) / spread
+    return float(((scores.argmax(-1) == labels) & ~np.isnan(scores).any(-1)).mean())
+
+
+def no_spread(labels: Array) -> float:
+    """Return 1: a share is measured against nothing."""
+    return 1.0
+
+
+def r_squared(predictions: Array, targets: Array, spread: float) -> float:
+    """Return 1 - (mean squared error) / spread: 1 is perfect, 0 no better than the mean of the targets."""
+    if not targets.size or spread == 0:
+        return float("nan")
+    return 1.0 - float(((predictions.astype(np.float64) - targets) ** 2).mean()) / spread
+
+
+def variance(targets: Array) -> float:
+    """Return the variance of the targets, averaged over the columns."""
+    return float(targets.astype(np.float64).var(0).mean()) if targets.size else 0.0
 
 
 def _softmax_cross_entropy_cases() -> Iterator[LossCase]:
@@ -200,9 +259,19 @@ LOSSES: dict[str, Loss] = {
     "softmax_cross_entropy": Loss(
         softmax_cross_entropy,
         reference_softmax_cross_entropy,
+        check_labels,
         "accuracy",
         accuracy,
+        no_spread,
         _softmax_cross_entropy_cases,
     ),
-    "squared_error": Loss(squared_error, reference_squared_error, "R²", r_squared, _squared_error_cases),
+    "squared_error": Loss(
+        squared_error,
+        reference_squared_error,
+        check_numbers,
+        "R²",
+        r_squared,
+        variance,
+        _squared_error_cases,
+    ),
 }

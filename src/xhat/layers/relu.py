@@ -70,7 +70,7 @@ def forward(x: ArrayLike) -> tuple[Array, Cache]:
     [0. 0. 2.]
     """
     x = as_values("relu.forward", "x", x)
-    return np.maximum(x, x.dtype.type(0)), Cache(x)
+    return np.asarray(np.maximum(x, x.dtype.type(0))), Cache(x)
 
 
 def backward(dy: ArrayLike, cache: Cache) -> Grads:

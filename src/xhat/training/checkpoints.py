@@ -55,7 +55,7 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     ...     xhat.save(xhat.mlp(4, [8], 3, normalization="batch"), path)
     ...     net = xhat.load(path)
     >>> net.layers[1]
-    BatchNorm(channels=8, eps=1e-05, update_rate=0.1, unbiased=False, channel_axis=1, affine=True)
+    BatchNorm(channels=8, eps=1e-05, update_rate=0.1, unbiased=False, channel_axis=1, affine=True, nonfinite='raise')
     """
     from safetensors.numpy import save as to_bytes
 
@@ -67,6 +67,11 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
             "Use str, int, float, bool, None, lists and dicts."
         ) from None
     tensors = {name: np.array(values, order="C") for name, values in {**network.parameters, **network.state}.items()}
+    if any(values.dtype.name == "bfloat16" for values in tensors.values()):
+        raise TypeError(
+            "save: expected parameters of float16, float32 or float64, got bfloat16. "
+            "Convert the network with network.astype(numpy.float32)."
+        )
     metadata = {"format": _FORMAT, "config": config, "sha256": _digest(config, tensors)}
     _write_atomically(Path(path), to_bytes(tensors, metadata))
 
@@ -84,7 +89,7 @@ def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) ->
     Returns
     -------
     Sequential
-        With the saved parameters, running statistics and notes. Dropout layers draw anew, from seed 0.
+        With the saved parameters, running statistics and notes. Dropout layers draw anew, from one generator.
 
     Raises
     ------
@@ -99,6 +104,10 @@ def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) ->
     name = os.fspath(path)
     try:
         data = Path(path).read_bytes()
+    except IsADirectoryError:
+        raise ValueError(
+            f"load: expected a file that xhat.save wrote, got the folder {name}. Name the file in it."
+        ) from None
     except FileNotFoundError:
         raise FileNotFoundError(
             f"load: expected a file that xhat.save wrote, got no file {name}. Check the path."
@@ -135,15 +144,17 @@ def _config(network: Sequential) -> dict[str, Any]:
 
 def _build(config: dict[str, Any], tensors: Mapping[str, Array], known: Mapping[str, type[Layer]]) -> Sequential:
     budget = sum(values.size for values in tensors.values())
+    rng = np.random.default_rng(0)
     layers: list[Layer] = []
     for entry in config["layers"]:
         if entry["name"] not in known:
             raise ValueError(f"unknown layer {entry['name']!r}")
         kind = known[entry["name"]]
         settings = {k: tuple(cast("list[Any]", v)) if isinstance(v, list) else v for k, v in entry["settings"].items()}
-        _check_sizes(entry["name"], settings, budget)
+        if kind in LAYERS:
+            _check_sizes(entry["name"], settings, budget)
         if "rng" in inspect.signature(kind).parameters:
-            settings["rng"] = 0
+            settings["rng"] = rng
         layers.append(kind(**settings))
     network = Sequential(layers, loss=config["loss"], classes=config["classes"], features=config["features"])
     network.notes = dict(config["notes"])

@@ -3,8 +3,10 @@
 Each is one rule for one array, written as its equations; `Optimizer.update` walks the arrays and changes them in place.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ class Optimizer(ABC):
     steps : int
         Updates made.
     memory : dict of str to tuple of array
-        What the rule keeps of each parameter, by its name.
+        What the rule keeps of each parameter, by its name; at least float32.
     """
 
     slots = 0
@@ -56,11 +58,20 @@ class Optimizer(ABC):
                     f"{who}: expected a gradient of shape {values.shape} for {name}, got {gradients[name].shape}. "
                     "A gradient has the shape of its parameter."
                 )
+            kept = self.memory.get(name, ())
+            if any(array.shape != values.shape for array in kept):
+                raise ValueError(
+                    f"{who}: expected {name} of shape {kept[0].shape} as before, got {values.shape}. "
+                    "Use an optimizer of its own for every network."
+                )
+        learning_rate = as_real(
+            who, "learning_rate", learning_rate, 0.0, math.inf, "Give a number that is not negative."
+        )
         self.steps += 1
         for name, values in parameters.items():
             if name not in self.memory:
-                self.memory[name] = tuple(np.zeros_like(values) for _ in range(self.slots))
-            self.change(values, gradients[name].astype(values.dtype, copy=False), learning_rate, *self.memory[name])
+                self.memory[name] = tuple(np.zeros(values.shape, _wide(values)) for _ in range(self.slots))
+            self.change(values, gradients[name].astype(_wide(values), copy=False), learning_rate, *self.memory[name])
 
     @abstractmethod
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
@@ -84,7 +95,7 @@ class SGD(Optimizer):
 
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
         """Change one parameter in place."""
-        values -= values.dtype.type(learning_rate) * gradient
+        values -= (gradient.dtype.type(learning_rate) * gradient).astype(values.dtype, copy=False)
 
 
 class Momentum(Optimizer):
@@ -108,16 +119,16 @@ class Momentum(Optimizer):
 
     def __init__(self, momentum: float = 0.9) -> None:
         super().__init__()
-        advice = "momentum is the share of the last move that is kept; 0.9 is usual."
-        self.momentum = as_real("Momentum", "momentum", momentum, 0.0, 1.0, advice)
+        advice = "The momentum is the share of the last move that is kept; 0.9 is usual."
+        self.momentum = as_real("Momentum", "momentum", momentum, 0.0, 1.0, advice, below=True)
 
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
         """Change one parameter in place, and its last move."""
         (move,) = memory
-        number = values.dtype.type
+        number = gradient.dtype.type
         move *= number(self.momentum)
         move -= number(learning_rate) * gradient
-        values += move
+        values += move.astype(values.dtype, copy=False)
 
 
 class Adam(Optimizer):
@@ -130,7 +141,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     beta1, beta2 : float
-        Shares of the old averages that are kept, in [0, 1]; no unit.
+        Shares of the old averages that are kept, in [0, 1); no unit.
     eps : float
         Keeps the quotient finite; unit of the gradient.
 
@@ -144,19 +155,25 @@ class Adam(Optimizer):
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
         super().__init__()
         advice = "It is the share of the old average that is kept; 0.9 and 0.999 are usual."
-        self.beta1 = as_real("Adam", "beta1", beta1, 0.0, 1.0, advice)
-        self.beta2 = as_real("Adam", "beta2", beta2, 0.0, 1.0, advice)
-        self.eps = as_real("Adam", "eps", eps, 0.0, 1.0, "1e-8 is usual.", above=True)
+        self.beta1 = as_real("Adam", "beta1", beta1, 0.0, 1.0, advice, below=True)
+        self.beta2 = as_real("Adam", "beta2", beta2, 0.0, 1.0, advice, below=True)
+        self.eps = as_real("Adam", "eps", eps, 0.0, math.inf, "The usual one is 1e-8.", above=True)
 
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
         """Change one parameter in place, and its two averages."""
         m, v = memory
-        number = values.dtype.type
+        number = gradient.dtype.type
         m += number(1 - self.beta1) * (gradient - m)
         v += number(1 - self.beta2) * (gradient * gradient - v)
         size = np.sqrt(v / number(1 - self.beta2**self.steps))
         size += number(self.eps)
-        values -= number(learning_rate / (1 - self.beta1**self.steps)) * (m / size)
+        step = number(learning_rate / (1 - self.beta1**self.steps)) * (m / size)
+        values -= step.astype(values.dtype, copy=False)
+
+
+def _wide(values: Array) -> np.dtype[Any]:
+    """Return the type to compute an update in: small steps vanish in 16 bits."""
+    return values.dtype if values.dtype.itemsize >= 4 else np.dtype(np.float32)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}

@@ -43,6 +43,13 @@ class Epoch(NamedTuple):
     samples_per_second: float
 
 
+class _Snapshot(NamedTuple):
+    """A moment of the training to go back to: network and optimizer."""
+
+    arrays: list[Array]
+    steps: int
+
+
 class History:
     """The epochs of a training, in order.
 
@@ -56,9 +63,17 @@ class History:
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch with the best validation score, of equal ones that with the lowest loss; None without any."""
-        judged = [e for e in self.epochs if not math.isnan(e.validation_score)]
-        return max(judged, key=lambda e: (e.validation_score, -e.validation_loss), default=None)
+        """The epoch with the best validation score, of equal ones that with the lowest loss; None without any.
+
+        Where the score is NaN (R² of targets that do not vary), the loss alone decides.
+        """
+        judged = [e for e in self.epochs if not math.isnan(e.validation_loss)]
+
+        def goodness(epoch: Epoch) -> tuple[float, float]:
+            score = epoch.validation_score
+            return (-math.inf if math.isnan(score) else score, -epoch.validation_loss)
+
+        return max(judged, key=goodness, default=None)
 
     def column(self, name: str) -> list[float]:
         """Return one field of all epochs, for a plot."""
@@ -110,7 +125,7 @@ class Trainer:
         From the number of the epoch (from 0) to a factor for the learning rate; see `xhat.training.schedules`.
     patience : int, optional
         Stop after so many epochs without a better validation score (or an equal one with a lower loss), and go back
-        to the best parameters.
+        to the best epoch: parameters, running statistics and what the optimizer remembers.
     rng : int or numpy.random.Generator
         Draws the order of the samples.
 
@@ -149,15 +164,24 @@ class Trainer:
         rng: int | np.random.Generator = 0,
     ) -> None:
         who = "Trainer"
+        if not isinstance(network, Sequential):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"{who}: expected network as a Sequential, got {type(network).__name__}. Make one with xhat.mlp."
+            )
         self.network = network
         if not isinstance(optimizer, Optimizer):
             optimizer = OPTIMIZERS[as_choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))]()
         self.optimizer = optimizer
         self.learning_rate = as_real(
-            who, "learning_rate", learning_rate, 0.0, math.inf, "1e-3 is usual for Adam.", above=True
+            who, "learning_rate", learning_rate, 0.0, math.inf, "The usual one for Adam is 1e-3.", above=True
         )
-        self.batch_size = as_count(who, "batch_size", batch_size, 1, "128 is usual.")
-        self.l2 = as_real(who, "l2", l2, 0.0, math.inf, "0 means none.")
+        self.batch_size = as_count(who, "batch_size", batch_size, 1, "The usual one is 128.")
+        self.l2 = as_real(who, "l2", l2, 0.0, math.inf, "Give 0 for none.")
+        if schedule is not None and not callable(schedule):
+            raise TypeError(
+                f"{who}: expected schedule as a function of the epoch, got {schedule!r}. "
+                "Take one from xhat.training.schedules, such as cosine(epochs)."
+            )
         self.schedule = schedule
         if patience is not None:
             patience = as_count(who, "patience", patience, 1, "Give a number of epochs, or None.")
@@ -198,23 +222,28 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            If the data do not fit the network or each other.
+            If the data do not fit the network or each other, before anything is trained; or if running statistics
+            meet a NaN or Inf (see `RunningStatistics`).
         FloatingPointError
             If the loss stops being finite; the network is as before the batch in question, but for its running
             statistics.
         KeyboardInterrupt
-            Passed on. The network and `self.history` hold what was reached; one update may be incomplete.
+            Passed on. The network and `self.history` hold what was reached; one update may be incomplete. With
+            `patience` the network goes back to the best epoch, here and after any other error.
         """
         who = "Trainer.fit"
-        x, wanted = self._data(who, "x", x, targets)
-        if not len(x):
-            raise ValueError(f"{who}: expected at least one sample, got none. Check the data.")
         epochs = as_count(who, "epochs", epochs, 1, "Give the number of epochs to go.")
+        if validation is not None and not (isinstance(validation, tuple) and len(validation) == 2):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"{who}: expected validation as a pair (x, targets), got {type(validation).__name__}. "
+                "Hold some samples back and give them."
+            )
+        x, wanted = self._data(who, "x", x, targets)
         held = None if validation is None else self._data(who, "validation x", *validation)
         if held is None and self.patience is not None:
             raise ValueError(f"{who}: expected validation data because patience is set, got None. Give validation=.")
 
-        best, best_tensors, waited = self.history.best, self._tensors() if self.patience else None, 0
+        best, kept, waited = self.history.best, self._snapshot() if self.patience else None, 0
         last = len(self.history) + epochs
         try:
             for number in range(len(self.history) + 1, last + 1):
@@ -224,15 +253,14 @@ class Trainer:
                     on_epoch(epoch)
                 if self.patience is not None:
                     if self.history.best is not best:
-                        best, best_tensors, waited = self.history.best, self._tensors(), 0
+                        best, kept, waited = self.history.best, self._snapshot(), 0
                     else:
                         waited += 1
                     if waited >= self.patience:
                         break
         finally:
-            if best_tensors is not None and best is not None:
-                for values, kept in zip(self._live(), best_tensors, strict=True):
-                    values[...] = kept
+            if kept is not None and best is not None:
+                self._go_back_to(kept)
         return self.history
 
     def _epoch(
@@ -249,10 +277,12 @@ class Trainer:
         rate *= self.learning_rate
         order = self.rng.permutation(len(x))
         bounds = _bounds(len(x), self.batch_size)
+        spread = self.network.loss.spread(targets)
         loss_sum = score_sum = 0.0
         start = time.perf_counter()
         for i, (begin, end) in enumerate(itertools.pairwise(bounds), 1):
-            loss, score = self._step(x[order[begin:end]], targets[order[begin:end]], rate, f"epoch {number}, batch {i}")
+            batch = order[begin:end]
+            loss, score = self._step(x[batch], targets[batch], spread, rate, f"epoch {number}, batch {i}")
             loss_sum += loss * (end - begin)
             score_sum += score * (end - begin)
             if on_batch is not None:
@@ -273,7 +303,7 @@ class Trainer:
             len(x) / seconds,
         )
 
-    def _step(self, x: Array, targets: Array, rate: float, where: str) -> Evaluation:
+    def _step(self, x: Array, targets: Array, spread: float, rate: float, where: str) -> Evaluation:
         """Make one update; return the loss and the score before it."""
         network = self.network
         scores, caches = network.forward(x, training=True)
@@ -286,23 +316,32 @@ class Trainer:
         _, gradients = network.backward(dscores, caches)
         loss += network.penalty(self.l2, gradients)
         self.optimizer.update(network.parameters, gradients, rate)
-        return Evaluation(loss, network.loss.score(scores, targets))
+        return Evaluation(loss, network.loss.score(scores, targets, spread))
 
     def _data(self, who: str, name: str, x: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
-        values = as_values(who, name, x).astype(self.network.dtype, copy=False)
+        values = as_values(who, name, x)
         wanted = np.asarray(targets)
         if values.ndim < 1 or wanted.ndim < 1 or len(values) != len(wanted):
             raise ValueError(
                 f"{who}: expected as many targets as samples in {name}, got shapes {wanted.shape} and {values.shape}. "
                 "Give one target per row."
             )
-        return values, wanted
+        if not len(values):
+            raise ValueError(f"{who}: expected at least one sample in {name}, got none. Check the data.")
+        scores = self.network.predict(values[:1])  # whether x fits the network shows before anything is trained
+        return values, self.network.loss.check(who, wanted, (len(values), *scores.shape[1:]))
 
     def _live(self) -> list[Array]:
-        return [*self.network.parameters.values(), *self.network.state.values()]
+        kept = (array for arrays in self.optimizer.memory.values() for array in arrays)
+        return [*self.network.parameters.values(), *self.network.state.values(), *kept]
 
-    def _tensors(self) -> list[Array]:
-        return [values.copy() for values in self._live()]
+    def _snapshot(self) -> _Snapshot:
+        return _Snapshot([values.copy() for values in self._live()], self.optimizer.steps)
+
+    def _go_back_to(self, snapshot: _Snapshot) -> None:
+        for values, kept in zip(self._live(), snapshot.arrays, strict=False):
+            values[...] = kept
+        self.optimizer.steps = snapshot.steps
 
 
 def _bounds(samples: int, batch_size: int) -> list[int]:
