@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
 .PHONY: demo test test-all lint types sanitize without-compiler bench readme clean
@@ -36,14 +37,32 @@ without-compiler:
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/norms.py $(ARGS)
 
+# The kernel tests on builds that watch memory (address, undefined behaviour) and threads. What is tested is the
+# module of the build, which stands first on the path; its tests say so.
+SANITIZED := -q -s tests/kernels
+define build-sanitized
+	$(BIN)/python -m pip install -q --no-deps --upgrade -C build-dir=build/sanitize-$(1) \
+	  -C cmake.define.XHAT_SANITIZE=$(2) --target build/site-$(1) .
+endef
+
+sanitize: $(VENV)/.test
+	$(call build-sanitized,address,address$(comma)undefined)
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/site-address $(BIN)/python -m pytest $(SANITIZED)
+	$(call build-sanitized,thread,thread)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=3 PYTHONPATH=build/site-thread TSAN_OPTIONS=die_after_fork=0:halt_on_error=1 \
+	  setarch -R env LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" $(BIN)/python -m pytest $(SANITIZED)
+
 # The numbers and the picture in README.md. Fashion-MNIST and torch take part where they are installed.
-readme: demo bench
+readme: demo $(VENV)/.test
+	mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/norms.py --csv benchmarks/results/norms.csv
 	rm -rf runs/fashion-mnist
 	-$(BIN)/xhat train fashion-mnist --out runs/fashion-mnist
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf $(VENV) build runs
+	rm -rf $(VENV) build runs/demo
 
 $(VENV)/.installed: $(NATIVE)
 	$(PYTHON) -m venv $(VENV)

@@ -80,14 +80,14 @@ def norms():
     means = {c: np.exp(np.mean([np.log(v) for k, v in ratio.items() if k[4] == c])) for c in contenders if c != "copy"}
     said = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
     return (
-        f"Time of others, as a multiple of xhat's ({' · '.join(threads)} threads; float32; medians of one run in which all take"
-        f" turns and every result was checked first):\n\n"
+        f"Time of others, as a multiple of xhat's ({' · '.join(threads)} threads; float32; medians of one run in which"
+        " all take turns and every result was checked first):\n\n"
         f"{table(['', 'shape', *contenders], rows)}\n\n"
-        f"Geometric means: {said}. {facts['cpu'].replace(' x ', ', cores: ')}; torch {facts['torch']}, NumPy {facts['numpy']}, xhat"
-        f" {facts['xhat']} ({facts['variant']}). xhat writes into memory that it is given; torch allocates its results"
-        " (`torch`) or is given memory too (`torch out=`); `copy` is NumPy's copy of one array of that size. Much of the"
-        " large factors against plain torch is the price of fresh memory pages, not of arithmetic. `make bench` measures on"
-        " your machine."
+        f"Geometric means: {said}. {facts['cpu'].replace(' x ', ', cores: ')}; torch {facts['torch']},"
+        f" NumPy {facts['numpy']}, xhat {facts['xhat']} ({facts['variant']}). xhat writes into memory that it is given;"
+        " torch allocates its results (`torch`) or is given memory too (`torch out=`); `copy` is NumPy's copy of one"
+        " array of that size. Most of the large factors against plain torch is the price of fresh memory pages, not of"
+        " arithmetic. `make bench ARGS=...` measures on your machine."
     )
 
 

@@ -114,7 +114,7 @@ WRONG = [
      "Sequential.predict: expected x of shape (N, ...), got a single number. Give an array."),
     (lambda: xhat.mlp(4, [3], 2).predict([[1.0], [1.0, 2.0]]), TypeError, None),
     (lambda: xhat.Sequential([(one := xhat.ReLU()), one]), ValueError,
-     "Sequential: expected different layers, got one of them twice. Make a second one with the same settings."),
+     "Sequential: expected different layers, got one of them twice. Make a second one like it."),
     (lambda: xhat.Sequential([], classes="abc"), TypeError,
      "Sequential: expected classes as a sequence of names, got the single name 'abc'. Give a list."),
     (lambda: xhat.mlp(4, [3], 2).loss_and_gradients(np.zeros((2, 4)), [0, 1], l2=-1), ValueError,

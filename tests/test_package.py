@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "training": {"checks", "core", "layers", "networks"},
     "verify": {"checks", "core", "layers", "networks"},
     "cli": {"checks", "core", "kernels", "layers", "networks", "training", "verify", "datasets", ""},
-    "__init__": {"kernels", "layers", "networks", "training", "verify", "datasets"},
+    "__init__": {"kernels", "layers", "networks", "training", "verify"},
+    "__main__": {"cli"},
 }
 
 

@@ -63,9 +63,16 @@ def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...],
     return np.require(parameter, parameter.dtype.newbyteorder("="), ["C", "A"])
 
 
+def as_targets(who: str, name: str, targets: ArrayLike) -> Array:
+    """Return targets as an array; its type and shape are for the loss to judge."""
+    if isinstance(targets, np.ma.MaskedArray):
+        raise TypeError(f"{who}: expected {name} without a mask, got a masked array. Leave such samples out.")
+    return _as_array(who, name, targets)
+
+
 def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], advice: str) -> Array:
     """Return a saved or running statistic: float64 of exactly `shape`."""
-    if not _is_array(values) or values.dtype != np.float64:
+    if not _is_array(values) or isinstance(values, np.ma.MaskedArray) or values.dtype != np.float64:
         got = values.dtype if _is_array(values) else type(values).__name__
         raise TypeError(f"{who}: expected {name} as a float64 array, got {got}. {advice}")
     if values.shape != shape:
@@ -84,7 +91,7 @@ def as_mask(who: str, name: str, values: object, advice: str) -> Array:
 def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inputs: object) -> Array:
     """Return the array to write to: a new one, or the caller's `out` if it is fit to be written.
 
-    `inputs` are the caller's own arguments: one that lies differently in memory was copied, and must not be overwritten.
+    `inputs` are the caller's own arguments: what lies differently in memory was copied, but must not be overwritten.
     """
     if out is None:
         return np.empty(shape, dtype)
@@ -200,9 +207,12 @@ def as_parameter_dtype(who: str, dtype: DTypeLike) -> Dtype:
     return kind
 
 
-def check_range(who: str, x: Array, mean: Array, var: Array) -> None:
-    """Refuse float64 data whose variance overflows: it would come out as zeros."""
-    if x.dtype == np.float64 and np.isinf(var).any() and np.isfinite(mean[np.isinf(var)]).any():
+def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...]) -> None:
+    """Refuse finite float64 data whose variance over `axes` overflows: it would come out as zeros or NaN."""
+    if x.dtype != np.float64 or np.isfinite(var).all():
+        return
+    finite = np.isfinite(x).all(axes)
+    if (finite & ~np.isfinite(var).reshape(finite.shape)).any():
         raise ValueError(
             f"{who}: expected x whose variance float64 can hold, got values up to {np.abs(x).max():.1e}. "
             "Scale x by a power of two first."

@@ -84,9 +84,7 @@ class Sequential:
                     "Give instances such as xhat.ReLU()."
                 )
         if len({id(layer) for layer in self.layers}) < len(self.layers):
-            raise ValueError(
-                "Sequential: expected different layers, got one of them twice. Make a second one with the same settings."
-            )
+            raise ValueError("Sequential: expected different layers, got one of them twice. Make a second one like it.")
         self.loss_name = as_choice("Sequential", "loss", loss, tuple(LOSSES))
         self.classes = _names("classes", classes)
         self.features = _names("features", features)

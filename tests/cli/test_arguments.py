@@ -35,7 +35,7 @@ WRONG = [
     ),
     (
         ("train", "digits", "--learning-rate", "0"), 2,
-        "Trainer: expected learning_rate > 0 and finite, got 0.0. 1e-3 is usual for Adam.",
+        "Trainer: expected learning_rate > 0 and finite, got 0.0. The usual one for Adam is 1e-3.",
     ),
     (
         ("train", "absent.csv", "--target", "y"), 1,

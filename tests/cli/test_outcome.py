@@ -1,36 +1,10 @@
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-from xhat.cli.outcome import number, probabilities, rate, score
-
-SCORES = arrays.arrays(
-    np.float64,
-    arrays.array_shapes(min_dims=2, max_dims=2, max_side=6),
-    elements=st.floats(-1e6, 1e6),
-)
-
-
-@given(SCORES)
-def test_probabilities_add_up_to_1_and_keep_the_order(scores):
-    chances = probabilities(scores)
-    np.testing.assert_allclose(chances.sum(1), 1.0, rtol=1e-12)
-    assert ((chances >= 0) & (chances <= 1)).all()
-    for row, chance in zip(scores, chances, strict=True):
-        assert (np.diff(chance[np.argsort(row)]) >= 0).all()
-
-
-def test_probabilities_by_hand():
-    chances = probabilities([[0.0, math.log(3.0)], [1000.0, -1000.0]])
-    np.testing.assert_allclose(chances, [[0.25, 0.75], [1.0, 0.0]], rtol=1e-15)
-
-
-def test_probabilities_of_no_rows():
-    assert probabilities(np.empty((0, 3))).shape == (0, 3)
+from xhat.cli.outcome import number, rate, score
 
 
 @given(st.floats(-1e300, 1e300))

@@ -5,13 +5,15 @@ import json
 import math
 import re
 import shlex
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from tests.cli.conftest import CLASSES
+from tests.cli.conftest import CLASSES, environment
 
 import xhat as library
 from xhat import datasets, kernels, verify
@@ -87,8 +89,8 @@ def test_the_screen_shows_check_epochs_and_results(xhat, species):
     assert check.count(" ok") == 6  # two affine weights, a bias, gamma, beta and x
     assert re.findall(r"^ +(\d)/3 ", out, re.MULTILINE) == ["1", "2", "3"]
     results = out[out.index("Results: accuracy") :]
-    assert re.search(r"train +validation +test +best epoch +seconds +samples/s", results)
-    assert re.search(r"batch norm( +[\d.]+ %){3} +\d +[\d.]+ +[\d,]+", results)
+    assert re.search(r"train +validation +test +seconds +samples/s", results)
+    assert re.search(r"batch norm( +[\d.]+ %){3} +[\d.]+ +[\d,]+", results)
     written = f"Written to {Path('runs/species')}: {', '.join(FILES)}"
     assert written in results
     assert max(map(len, out.replace(written, "").splitlines())) <= 80
@@ -282,7 +284,7 @@ def test_without_validation(xhat, species):
     done = xhat("train", "species.csv", "--target", "species", *SHORT, "--validation", "0")
     assert done.code == 0
     assert "rows: 64 training, 16 test" in done.out
-    assert re.search(r"train +test +best epoch", done.out)
+    assert re.search(r"train +test", done.out)
     assert read_history(Path("runs/species/history.csv"))[0]["validation_loss"] == "nan"
 
 
@@ -345,3 +347,35 @@ def test_notes_hold_what_predict_needs(xhat, species):
     notes = library.load("runs/species/model.safetensors").notes
     assert json.loads(json.dumps(notes)) == notes
     assert set(notes) == {"data", "target", "command"}
+
+
+def test_the_saved_model_is_the_one_that_was_judged(xhat, tmp_path):
+    """Also where float32 cannot hold the digits of the target or of a feature."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 400))
+    rows = [f"{1.7e9 + 20 * p!r},{q!r},{1e9 + 3 * p - q!r}" for p, q in zip(a.tolist(), b.tolist(), strict=True)]
+    table = tmp_path / "big.csv"
+    table.write_text("\n".join(["t,b,y", *rows]))
+    done = xhat(
+        "train", str(table), "--target", "y", "--hidden", "32", "--epochs", "30", "--out", str(tmp_path / "run")
+    )
+    assert done.code == 0, done.err
+    shown = [float(word) for word in re.search(r"batch norm (.*)", done.out).group(1).split()[:3]]
+    assert min(shown) > 0.95
+    judged = xhat("predict", str(tmp_path / "run" / "model.safetensors"), str(table))
+    assert float(re.search(r"R² ([-.0-9]+)", judged.out).group(1)) == pytest.approx(sum(shown) / 3, abs=0.02)
+
+
+def test_the_users_own_empty_folder_stays_after_a_refusal(xhat, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    assert xhat("train", "digits", "--learning-rate", "0", "--out", str(mine)).code == 2
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("target", ["| head -1", "> /dev/full"])
+def test_a_reader_that_goes_away_costs_nothing(tmp_path, species, target):
+    command = f"{sys.executable} -m xhat train {species} --target species --epochs 3 --out {tmp_path / 'run'} {target}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment())
+    assert "Traceback" not in done.stderr
+    assert {file.name for file in (tmp_path / "run").iterdir()} >= {"model.safetensors", "history.csv", "report.html"}

@@ -3,6 +3,9 @@
 import mpmath
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from tests.contract import contract
 
 import xhat
@@ -52,6 +55,17 @@ def judge_softmax(softmax):
         got = softmax(scores + shift)
         assert np.abs(got - powers / powers.sum(-1, keepdims=True)).max() < 1e-11
     assert np.abs(softmax(scores).sum(-1) - 1).max() < 1e-15
+
+
+@given(
+    arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-1e6, 1e6, width=32)),
+)
+def test_softmax_keeps_the_order(scores):
+    chances = xhat.softmax(scores)
+    assert np.allclose(chances.sum(1), 1.0, rtol=1e-12)
+    assert ((chances >= 0) & (chances <= 1)).all()
+    for row, chance in zip(scores, chances, strict=True):
+        assert (np.diff(chance[np.argsort(row)]) >= 0).all()
 
 
 def test_softmax():

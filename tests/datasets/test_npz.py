@@ -33,7 +33,7 @@ def test_rows_for_the_test_are_drawn(npz, x, y):
         ("column 0", "column 1"),
         None,
     )
-    assert (data.x.shape, data.x_test.shape, data.x.dtype) == ((16, 2), (4, 2), np.float32)
+    assert (data.x.shape, data.x_test.shape, data.x.dtype) == ((16, 2), (4, 2), np.float64)
     assert (data.y.dtype, data.y.shape) == (np.int64, (16,))
     np.testing.assert_array_equal(data.x[:, 0] / 2 % 2, data.y)
     np.testing.assert_array_equal(data.x_test[:, 0] / 2 % 2, data.y_test)
@@ -59,11 +59,30 @@ def test_regression(npz, y):
     np.testing.assert_array_equal(data.y, data.x[:, :1])
 
 
+@pytest.mark.parametrize(
+    ("shape", "picture"),
+    [
+        ((8, 8), True),
+        ((1, 8, 8), True),
+        ((8, 8, 3), True),
+        ((2, 8, 8), False),
+        ((4, 4, 4), False),
+        ((2, 2, 2, 2), False),
+    ],
+)
+def test_what_is_a_picture(npz, shape, picture):
+    data = datasets.load(
+        npz(x=np.ones((20, *shape), np.float32) * np.arange(20).reshape(-1, *[1] * len(shape)), y=[0, 1] * 10)
+    )
+    assert data.image_shape == (shape if picture else None)
+    assert data.x.shape[1] == np.prod(shape)
+
+
 def test_own_split_pictures_and_any_layout(npz):
-    pictures = np.asfortranarray(np.arange(96, dtype=">u2").reshape(4, 2, 3, 4))
+    pictures = np.asfortranarray(np.arange(96, dtype=">u2").reshape(4, 3, 2, 4))
     data = datasets.load(npz(x=pictures, y=[5, 7, 5, 7], X_test=pictures[:1], y_test=[7]))
-    assert (data.image_shape, data.features[-1]) == ((2, 3, 4), "pixel 23")
-    np.testing.assert_array_equal(data.x.reshape(4, 2, 3, 4), pictures)
+    assert (data.image_shape, data.features[-1]) == ((3, 2, 4), "pixel 23")
+    np.testing.assert_array_equal(data.x.reshape(4, 3, 2, 4), pictures)
     assert (data.x.flags.c_contiguous, data.y.tolist(), data.y_test.tolist()) == (True, [0, 1, 0, 1], [1])
 
 

@@ -34,7 +34,7 @@ def test_classes(table):
         ("length", "width"),
         None,
     )
-    assert (data.x.shape, data.x_test.shape, data.x.dtype) == ((16, 2), (4, 2), np.float32)
+    assert (data.x.shape, data.x_test.shape, data.x.dtype) == ((16, 2), (4, 2), np.float64)
     assert (data.y.dtype, data.y.shape, data.y_test.shape) == (np.int64, (16,), (4,))
     assert data.x.flags.c_contiguous
     assert data.x_test.flags.c_contiguous
@@ -42,7 +42,7 @@ def test_classes(table):
     np.testing.assert_array_equal(data.x[:, 0] % 2, data.y)
     np.testing.assert_array_equal(data.x_test[:, 0] % 2, data.y_test)
     np.testing.assert_array_equal(np.sort(np.concatenate([data.x, data.x_test])[:, 0]), np.arange(20))
-    np.testing.assert_array_equal(data.x[:, 1], (data.x[:, 0].astype(float) / 10).astype(np.float32))
+    np.testing.assert_array_equal(data.x[:, 1], data.x[:, 0] / 10)
 
 
 def test_regression(table):
@@ -221,8 +221,8 @@ def test_long_lists_of_columns_are_cut(table):
 def test_features_come_by_name_in_the_models_order(table):
     path = table("id,b,kind,a\nx,2,q,1\ny,4,p,3\n")
     x, y = datasets.read_features(path, ("a", "b"), target="kind", classes=("p", "q"))
-    np.testing.assert_array_equal(x, np.array([[1, 2], [3, 4]], np.float32))
-    assert (x.dtype, x.flags.c_contiguous) == (np.float32, True)
+    np.testing.assert_array_equal(x, np.array([[1, 2], [3, 4]]))
+    assert (x.dtype, x.flags.c_contiguous) == (np.float64, True)
     np.testing.assert_array_equal(y, [1, 0])
     assert datasets.read_features(path, ("a", "b"))[1] is None
     assert datasets.read_features(path, ("a", "b"), target="price")[1] is None
@@ -277,7 +277,7 @@ def test_what_csv_writes_is_read_back_to_the_bit(tmp_path_factory, values, mark,
     path = tmp_path_factory.getbasetemp() / "round-trip.csv"
     path.write_text(text.getvalue(), newline="")
     x, y = datasets.read_features(path, ["b", "a"], target="y", classes=("p", "q"))
-    np.testing.assert_array_equal(x, np.array([(b, a) for a, b, _ in values], np.float32))
+    np.testing.assert_array_equal(x, np.array([(b, a) for a, b, _ in values]))
     assert y.tolist() == ["pq".index(label) for _, _, label in values]
 
 

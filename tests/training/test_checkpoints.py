@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import stat
@@ -53,7 +54,7 @@ def test_types_come_back(dtype, tmp_path):
 def test_bfloat16_is_refused_before_anything_is_written(tmp_path):
     net = xhat.mlp(3, [4], 2, dtype=ml_dtypes.bfloat16)
     with pytest.raises(
-        TypeError, match=r"^save: expected parameters of float16, float32 or float64, got bfloat16\. Convert"
+        TypeError, match=r"^save: expected parameters of float16, float32, float64, got bfloat16 in 0\.w\. Convert"
     ):
         xhat.save(net, tmp_path / "n")
     assert not list(tmp_path.iterdir())
@@ -171,12 +172,50 @@ def test_other_files_are_refused(tmp_path):
         xhat.load(tmp_path / "absent")
 
 
+def test_what_could_not_be_read_again_is_not_written(net, tmp_path):
+    path = tmp_path / "n"
+    xhat.save(net, path)
+    old = path.read_bytes()
+    breaks = {
+        "notes": lambda n: setattr(n, "notes", None),
+        "shape": lambda n: n.layers[1].parameters.update(w=np.zeros((2, 2), np.float32)),
+        "type": lambda n: n.layers[1].parameters.update(w=np.zeros((3, 4), complex)),
+    }
+    for name, spoil in breaks.items():
+        spoiled = copy.deepcopy(net)
+        spoil(spoiled)
+        with pytest.raises(TypeError, match="^save: expected"):
+            xhat.save(spoiled, path)
+        assert path.read_bytes() == old, name
+
+
+def test_other_byte_order_is_kept_readable(tmp_path):
+    net = xhat.mlp(3, [4], 2, dtype=">f4")
+    xhat.save(net, tmp_path / "n")
+    assert np.array_equal(xhat.load(tmp_path / "n").parameters["0.w"], net.parameters["0.w"])
+
+
+def test_links_and_permissions_are_kept(net, tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    xhat.save(net, link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert repr(xhat.load(real)) == repr(net)
+    with pytest.raises(OSError, match="expected a file to write to"):
+        xhat.save(net, tmp_path)
+
+
 def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
     xhat.save(net, path)
     old = path.read_bytes()
     net.notes["bad"] = object()
-    with pytest.raises(TypeError, match=r"^save: expected notes and settings that JSON can hold"):
+    with pytest.raises(
+        TypeError, match=r"^save: expected a network that can be built again from JSON, got one that cannot"
+    ):
         xhat.save(net, path)
     del net.notes["bad"]
 

@@ -79,6 +79,15 @@ def test_nan_is_not_right(setting):
     assert not xhat.verify.check_network(plain, x, labels).ok
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("normalization", [None, "layer", "batch"])
+def test_units_that_are_off_do_not_put_the_next_on_its_corner(normalization, seed):
+    rng = np.random.default_rng(seed)
+    net = xhat.mlp(6, [2, 2], 3, normalization=normalization, dropout=0.5, rng=seed)
+    check = xhat.verify.check_network(net, rng.standard_normal((16, 6)), rng.integers(0, 3, 16))
+    assert check.ok, str(check)
+
+
 def test_all_dropped_is_right(setting):
     _, x, labels = setting
     assert xhat.verify.check_network(xhat.mlp(6, [9], 4, dropout=1.0), x, labels).ok

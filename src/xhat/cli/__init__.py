@@ -49,4 +49,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'xhat: expected the package {missing}, got none. Run: pip install "xhat[cli]"', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("xhat: stopped by Ctrl-C.", file=sys.stderr)
         return 130

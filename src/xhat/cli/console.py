@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+
+class _Terminal(Console):
+    """A console whose reader may go away (`| head`, a full disk behind `>`): the work goes on in silence."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, self.file.fileno())  # so that Python's own flush at the end has somewhere to go
+        os.close(nowhere)
+
+
 # Class names and file names may contain [brackets] and :colons:, so nothing is read as markup.
-console = Console(markup=False, highlight=False, emoji=False)
-errors = Console(markup=False, highlight=False, emoji=False, stderr=True)
+console = _Terminal(markup=False, highlight=False, emoji=False)
+errors = _Terminal(markup=False, highlight=False, emoji=False, stderr=True)
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
@@ -47,7 +66,16 @@ def refusing(code: Literal[1, 2] = 1) -> Generator[None]:
         yield
     except ModuleNotFoundError as error:
         raise Refusal(str(error)) from error
-    except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
+    except MemoryError as error:
+        raise Refusal(f"xhat: expected enough memory, got too little: {error}. Ask for less.", code) from error
+    except OSError as error:
+        if error.errno is None:  # one of ours, which says what to do
+            raise Refusal(str(error), code) from error
+        where = error.filename or "a file"
+        raise Refusal(
+            f"xhat: expected to read or write {where}, got the answer: {error.strerror}. Choose another place.", code
+        ) from error
+    except (ValueError, TypeError, ArithmeticError, ImportError) as error:
         raise Refusal(str(error), code) from error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -157,7 +157,7 @@ def draw_agreement(true: NDArray[np.float64], predicted: NDArray[np.float64], ta
     return _png(figure)
 
 
-def draw_image(row: NDArray[np.float32], shape: tuple[int, ...], brightest: float) -> bytes:
+def draw_image(row: NDArray[np.floating[Any]], shape: tuple[int, ...], brightest: float) -> bytes:
     """Draw one row of an image data set.
 
     Parameters
@@ -165,7 +165,7 @@ def draw_image(row: NDArray[np.float32], shape: tuple[int, ...], brightest: floa
     row : (D,) float32
         Its pixels, 0 for dark.
     shape : tuple of int
-        (height, width) for grey, (3, height, width) for colour.
+        (height, width) for grey, with an axis of 1 or 3 before or behind for grey or colour.
     brightest : float
         The value of a pixel that is fully on.
 
@@ -175,9 +175,13 @@ def draw_image(row: NDArray[np.float32], shape: tuple[int, ...], brightest: floa
         A PNG of one pixel per pixel.
     """
     pixels = np.clip(row.reshape(shape) / brightest, 0.0, 1.0)
+    if pixels.ndim == 3 and shape[0] in (1, 3):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
     buffer = io.BytesIO()
     if pixels.ndim == 3:
-        imsave(buffer, pixels.transpose(1, 2, 0), format="png")
+        imsave(buffer, pixels, format="png")
     else:
         imsave(buffer, pixels, format="png", cmap="gray", vmin=0.0, vmax=1.0)
     return buffer.getvalue()

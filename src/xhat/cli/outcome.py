@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 if TYPE_CHECKING:
     from xhat.networks import Evaluation, Sequential
     from xhat.training import Epoch
@@ -88,24 +85,6 @@ def check_rows(check: GradientCheck) -> list[tuple[str, ...]]:
         )
         for row in check.rows
     ]
-
-
-def probabilities(scores: ArrayLike) -> NDArray[np.float64]:
-    """Turn the scores of classes into probabilities.
-
-    Parameters
-    ----------
-    scores : (N, C) array_like
-        As the network gives them.
-
-    Returns
-    -------
-    (N, C) float64
-        The softmax of each row.
-    """
-    values = np.asarray(scores, np.float64)
-    grown = np.exp(values - values.max(axis=1, keepdims=True, initial=-np.inf))
-    return grown / grown.sum(axis=1, keepdims=True)
 
 
 def number(value: float, digits: int = 4) -> str:

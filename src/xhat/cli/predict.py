@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -12,7 +13,8 @@ import typer
 import xhat
 from xhat import datasets
 from xhat.cli.console import Refusal, refusing, say, show
-from xhat.cli.outcome import number, probabilities, score
+from xhat.cli.outcome import number, score
+from xhat.training.checkpoints import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,18 +49,27 @@ def predict(
         )
     if out is not None and any(_same(out, read) for read in (model, Path(data))):
         raise Refusal(f"xhat predict: expected --out apart from the inputs, got {out}. Choose another file.", 2)
-    scores = np.asarray(network.predict(x), np.float64)
+    with refusing():
+        scores = np.asarray(network.predict(x), np.float64)
     classes = network.classes
-    answer = _values(scores, y) if classes is None else _classes(probabilities(scores), y, classes)
+    wanted = 1 if classes is None else len(classes)
+    if scores.shape != (len(x), wanted) or (classes is None) != (network.loss_name == "squared_error"):
+        raise Refusal(
+            f"xhat predict: expected a model with one output per class, or one for a number, got {model} with outputs "
+            f"of shape {scores.shape[1:]} for {'no' if classes is None else wanted} classes. Use the model in Python."
+        )
+    answer = _values(scores, y) if classes is None else _classes(xhat.softmax(scores), y, classes)
+    if out is not None:
+        _write(out, answer)
     show(f"{model} on {data}", answer.shown_heads, answer.shown, left=2)
     unseen = len(answer.rows) - len(answer.shown)
     if unseen:
         say(f"… and {unseen:,} more rows." + ("" if out else " --out writes them all to a file."))
     if y is not None and len(y):
-        judged = network.evaluate(x, y)
+        with refusing():
+            judged = network.evaluate(x, y)
         say(f"\n{network.score_name} {score(network.score_name, judged.score)}, loss {number(judged.loss)}")
     if out is not None:
-        _write(out, answer)
         say(f"\nWritten to {out}")
 
 
@@ -110,11 +121,12 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _write(out: Path, answer: _Answer) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(answer.heads)
+    writer.writerows(answer.rows)
     try:
-        with out.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(answer.heads)
-            writer.writerows(answer.rows)
+        write_whole(out, table.getvalue().encode())
     except OSError as error:
         raise Refusal(
             f"xhat predict: expected a file to write to, got {out} ({error.strerror}). Choose another with --out."

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xhat.cli.curves import draw_agreement, draw_image
-from xhat.cli.outcome import CHECK_HEADS, check_rows, number, probabilities, rate, score
+from xhat.cli.outcome import CHECK_HEADS, check_rows, number, rate, score
+from xhat.layers.losses import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -196,7 +197,7 @@ class Report:
             return _section(
                 f"Predictions on the test data{name}", _image(picture, "Predicted against true values", "half")
             )
-        chances = probabilities(scores)
+        chances = softmax(scores)
         body = self._confusion(chances.argmax(axis=1), self.data.classes)
         if self.data.image_shape is not None:
             body += self._mistakes(chances, self.data.classes, self.data.image_shape)

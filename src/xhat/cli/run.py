@@ -83,9 +83,9 @@ class Settings:
 class Parts:
     """The rows that train and those that choose; the test rows stay in the data set."""
 
-    x: NDArray[np.float32]
+    x: NDArray[np.floating[Any]]
     y: NDArray[Any]
-    validation: tuple[NDArray[np.float32], NDArray[Any]] | None
+    validation: tuple[NDArray[np.floating[Any]], NDArray[Any]] | None
 
     @classmethod
     def of(cls, read: Dataset, settings: Settings) -> Self:
@@ -145,13 +145,21 @@ def _train_one(settings: Settings, norm: str, read: Dataset, parts: Parts, file:
     network = _network(settings, norm, read, parts)
     label = "no norm" if norm == NO_NORM else f"{norm} norm"
     unit = _TargetUnit.of(parts.y)
-    y, y_test, validation = unit.standardize(parts.y), unit.standardize(read.y_test), None
+    y, validation = unit.standardize(parts.y), None
     if parts.validation is not None:
         validation = (parts.validation[0], unit.standardize(parts.validation[1]))
     check = _check(network, parts.x, y, settings, label)
     trainer = _trainer(network, settings)
     say()
     stopped = False
+
+    def stop(number: int = 0, frame: FrameType | None = None) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(signal.SIGINT, _exit_at_once)
+        say("\nStopped. Keeping what was reached; Ctrl-C again ends at once.", style="yellow")
+
+    before = signal.getsignal(signal.SIGINT)
     try:
         with Live(settings.epochs, network.score_name) as live, refusing():
             trainer.fit(
@@ -162,18 +170,19 @@ def _train_one(settings: Settings, norm: str, read: Dataset, parts: Parts, file:
                 on_batch=live.on_batch,
                 on_epoch=live.on_epoch,
             )
+        signal.signal(signal.SIGINT, stop)  # from here on nothing is cut short until it is saved
     except KeyboardInterrupt:
-        stopped = True
-        signal.signal(signal.SIGINT, _exit_at_once)
-        say("\nStopped. Keeping what was reached; Ctrl-C again ends at once.", style="yellow")
-    results = {"train": network.evaluate(parts.x, y)}
-    if validation is not None:
-        results["validation"] = network.evaluate(*validation)
-    results["test"] = network.evaluate(read.x_test, y_test)
-    unit.give_to(network)
+        stop()
+    network = unit.given_to(network)
     network.notes = {"data": settings.data, "target": settings.target, "command": settings.command()}
     with refusing():
         xhat.save(network, file)
+    results = {"train": network.evaluate(parts.x, parts.y)}
+    if parts.validation is not None:
+        results["validation"] = network.evaluate(*parts.validation)
+    results["test"] = network.evaluate(read.x_test, read.y_test)
+    if not stopped:
+        signal.signal(signal.SIGINT, before)
     history = trainer.history
     return Outcome(label, network, check, history.epochs, history.best, results, stopped, file)
 
@@ -198,7 +207,7 @@ def _network(settings: Settings, norm: str, read: Dataset, parts: Parts) -> Sequ
 
 
 def _check(
-    network: Sequential, x: NDArray[np.float32], y: NDArray[Any], settings: Settings, label: str
+    network: Sequential, x: NDArray[np.floating[Any]], y: NDArray[Any], settings: Settings, label: str
 ) -> GradientCheck:
     rows = _different_rows(x, settings.seed)
     with refusing():
@@ -213,7 +222,7 @@ def _check(
     return check
 
 
-def _different_rows(x: NDArray[np.float32], seed: int) -> NDArray[np.intp]:
+def _different_rows(x: NDArray[np.floating[Any]], seed: int) -> NDArray[np.intp]:
     """Draw a few rows to check gradients on.
 
     Were they equal, every normalized value would sit at 0, where ReLU has no derivative to compare with.
@@ -244,8 +253,8 @@ def _trainer(network: Sequential, settings: Settings) -> xhat.Trainer:
 class _TargetUnit(NamedTuple):
     """The mean and deviation of a regression's target; 0 and 1 for classes.
 
-    The network learns the standardized target, so that one learning rate suits house prices and fractions;
-    the saved one predicts in the target's own unit.
+    The network learns the standardized target, so that one learning rate suits house prices and fractions; the one
+    that is judged and saved predicts in the target's own unit, in float64: float32 may not hold its digits.
     """
 
     mean: float
@@ -261,8 +270,12 @@ class _TargetUnit(NamedTuple):
     def standardize(self, y: NDArray[Any]) -> NDArray[Any]:
         return y if y.dtype.kind == "i" else (y - self.mean) / self.std
 
-    def give_to(self, network: Sequential) -> None:
-        last = network.layers[-1].parameters
+    def given_to(self, network: Sequential) -> Sequential:
+        if (self.mean, self.std) == (0.0, 1.0):
+            return network
+        wide = network.astype(np.float64)
+        last = wide.layers[-1].parameters
         last["w"] *= self.std
         last["b"] *= self.std
         last["b"] += self.mean
+        return wide

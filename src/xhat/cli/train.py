@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import tempfile
 from collections.abc import Collection, Generator, Sequence
@@ -22,6 +23,7 @@ from xhat.cli.outcome import Outcome, rate, score
 from xhat.cli.run import NO_NORM, SCHEDULES, Parts, Settings, train_all
 from xhat.networks import NORMALIZATIONS
 from xhat.training import OPTIMIZERS
+from xhat.training.checkpoints import write_whole
 
 if TYPE_CHECKING:
     from xhat.datasets import Dataset
@@ -107,7 +109,7 @@ def train(
     with _run_folder(out, read.name) as folder:
         outcomes = train_all(settings, read, parts, folder)
         _write(settings, read, parts, outcomes, folder)
-        _show(outcomes, folder)
+        _show(outcomes, folder, settings)
     if outcomes[-1].stopped or len(outcomes) < len(settings.norms):
         raise typer.Exit(130)
 
@@ -115,7 +117,7 @@ def train(
 def _widths(hidden: str) -> tuple[int, ...]:
     """Read `256,256`, or `none` for a linear model."""
     words = [] if hidden.strip().lower() == "none" else hidden.split(",")
-    if not all(word.strip().isdecimal() and int(word) for word in words):
+    if not all(word.strip().isdecimal() and len(word.strip()) < 10 and int(word) for word in words):
         raise Refusal(
             f"xhat train: expected --hidden as widths with commas between them, got {hidden!r}. "
             "Give 256,256 for two layers, or none.",
@@ -144,6 +146,7 @@ def _run_folder(out: Path | None, name: str) -> Generator[Path]:
     """
     try:
         folder = _free_folder(name) if out is None else out
+        made = out is None or not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         held = sum(1 for _ in folder.iterdir())
         if held:
@@ -161,7 +164,7 @@ def _run_folder(out: Path | None, name: str) -> Generator[Path]:
     try:
         yield folder
     finally:
-        if not any(folder.iterdir()):
+        if made and not any(folder.iterdir()):
             folder.rmdir()
 
 
@@ -184,6 +187,13 @@ def _write(settings: Settings, read: Dataset, parts: Parts, outcomes: Sequence[O
     from xhat.cli.report import Report
 
     title = f"{read.name} · {' and '.join(outcome.label for outcome in outcomes)}"
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["network", *training.Epoch._fields])
+    for outcome in outcomes:
+        writer.writerows([outcome.label, *epoch] for epoch in outcome.epochs)
+    with refusing():
+        write_whole(folder / "history.csv", table.getvalue().encode())
     picture = draw_curves(title, outcomes)
     processor = machine.cpu()
     page = Report(
@@ -201,27 +211,22 @@ def _write(settings: Settings, read: Dataset, parts: Parts, outcomes: Sequence[O
         command=settings.command(),
     )
     with refusing():
-        (folder / "curves.png").write_bytes(picture)
-        (folder / "report.html").write_text(page.to_html(), encoding="utf-8")
-        with (folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["network", *training.Epoch._fields])
-            for outcome in outcomes:
-                writer.writerows([outcome.label, *epoch] for epoch in outcome.epochs)
+        write_whole(folder / "curves.png", picture)
+        write_whole(folder / "report.html", page.to_html().encode())
 
 
-def _show(outcomes: Sequence[Outcome], folder: Path) -> None:
+def _show(outcomes: Sequence[Outcome], folder: Path, settings: Settings) -> None:
     name = outcomes[0].network.score_name
     parts = list(outcomes[0].results)
     rows = [
         [
             outcome.label,
             *(score(name, outcome.results[part].score) for part in parts),
-            str(outcome.best.epoch) if outcome.best is not None else "–",
+            *([str(outcome.best.epoch) if outcome.best is not None else "–"] if settings.patience else []),
             f"{outcome.seconds:.2f}",
             rate(outcome.samples_per_second),
         ]
         for outcome in outcomes
     ]
-    show(f"\nResults: {name}", ["", *parts, "best epoch", "seconds", "samples/s"], rows)
+    show(f"\nResults: {name}", ["", *parts, *(["of epoch"] if settings.patience else []), "seconds", "samples/s"], rows)
     say(f"\nWritten to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")

@@ -151,7 +151,7 @@ def read_features(
 
     Returns
     -------
-    x : numpy.ndarray, float32, shape (N, len(features)), C-contiguous
+    x : numpy.ndarray, shape (N, len(features)), C-contiguous; float32 for pictures, float64 for tables
     y : numpy.ndarray, or None
         The labels, if the source has them: int64 numbers into `classes` of shape (N,), or for regression
         float64 of shape (N, 1).

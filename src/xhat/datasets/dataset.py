@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Features: TypeAlias = NDArray[np.float32]
+Features: TypeAlias = NDArray[np.floating[Any]]
 Target: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 Cell: TypeAlias = str | bool | int | float
 
@@ -26,7 +26,7 @@ class Dataset:
     ----------
     name : str
         The name it was loaded by, or the name of the file without its ending.
-    x : numpy.ndarray, float32, shape (N, D), C-contiguous
+    x : numpy.ndarray, shape (N, D), C-contiguous; float32 for pictures, float64 for tables
         Features in the source's own unit (pixels 0..16 or 0..255, table columns as they are), all finite.
     y : numpy.ndarray
         Classes: int64, shape (N,), numbers into `classes`. Regression: float64, shape (N, 1), in the target's

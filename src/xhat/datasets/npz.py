@@ -108,11 +108,21 @@ def _part(path: Path, arrays: dict[str, NDArray[Any]], ending: str) -> _Part | N
             f"datasets.load: expected finite numbers of size up to {LARGEST:.1e} in {name} of {path}, "
             f"got {rows[place]} in row {place[0]}. Correct the value, or remove the row."
         )
-    image_shape = x.shape[1:] if x.ndim > 2 else None
+    image_shape = x.shape[1:] if _is_picture(x.shape[1:]) else None
     width = rows.shape[1]
     features = pixel_names(width) if image_shape else tuple(f"column {i}" for i in range(width))
     labels = None if y is None else _labels(path, f"y{ending}", y, len(x))
-    return _Part(np.ascontiguousarray(rows, np.float32), features, image_shape, labels)
+    return _Part(
+        np.ascontiguousarray(rows, np.float32 if x.itemsize < 4 or x.dtype == np.float32 else np.float64),
+        features,
+        image_shape,
+        labels,
+    )
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    """Tell whether a sample is a picture: height by width, with an axis of 1 or 3 for grey or colour at an end."""
+    return len(shape) == 2 or (len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)))
 
 
 def _pick(path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], ending: str) -> NDArray[Any] | None:

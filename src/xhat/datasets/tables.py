@@ -211,7 +211,7 @@ def _not_numbers(path: Path, column: str, got: str) -> ValueError:
 
 
 def _as_features(path: Path, columns: Sequence[str], values: NDArray[np.float64], places: list[int]) -> Features:
-    """Round to float32 and refuse what it cannot hold."""
+    """Refuse what a float32 network cannot take in; keep all digits, since standardizing may need them."""
     unfit = first_unfit(values)
     if unfit is not None:
         column, place = columns[unfit[1]], places[unfit[0]]
@@ -222,7 +222,7 @@ def _as_features(path: Path, columns: Sequence[str], values: NDArray[np.float64]
             f"got {values[unfit]} in {_place(path, place)}. Correct the value, rescale the column, or remove "
             "the row."
         )
-    return values.astype(np.float32)
+    return values
 
 
 @contextmanager

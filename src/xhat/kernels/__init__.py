@@ -377,9 +377,9 @@ def _granted_cpus() -> int:
 
 def _first_num_threads() -> int:
     wish = os.environ.get("OMP_NUM_THREADS", "")
-    wanted = int(wish) if wish.isascii() and wish.isdigit() else 0
+    wanted = int(wish) if wish.isascii() and wish.isdigit() and len(wish) < 10 else 0
     return min(wanted or _granted_cpus(), MOST_THREADS)
 
 
-_choose(os.environ.get("XHAT_KERNELS", VARIANTS[-1]), "XHAT_KERNELS")
+_choose(os.environ.get("XHAT_KERNELS") or VARIANTS[-1], "XHAT_KERNELS")
 set_num_threads(_first_num_threads())

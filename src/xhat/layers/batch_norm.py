@@ -196,8 +196,9 @@ def forward(
     Notes
     -----
     Statistics are float64 whatever the type of `x`, and the variance is the biased one. A NaN or Inf stays in
-    its channel. An empty batch gives an empty y. float64 data beyond about 1e154, whose variance overflows, is an error;
-    below about 1e-154 the variance underflows to 0, which shows where eps is 0.
+    its channel. An empty batch gives an empty y. float64 data beyond about 1e154, whose variance overflows, is an
+    error (found while computing: `out` has been written); below about 1e-154 the variance underflows to 0, which
+    shows where eps is 0.
 
     References
     ----------
@@ -228,7 +229,7 @@ def forward(
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axis)
         statistics = kernels.Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
-    check_range(who, x, statistics.mean, statistics.var)
+    check_range(who, x, statistics.var, _averaged_axes(x.ndim, axis))
     return y, Cache(x, gamma, beta, *statistics, count, axis)
 
 
@@ -347,7 +348,7 @@ def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = No
     if isinstance(cache, Cache):
         statistics = kernels.Statistics(mean, statistic("mean_low"), statistic("var"), rstd)
         count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
-        if cache.count != count:
+        if as_real(who, "cache.count", cache.count, 0.0, math.inf, advice) != count:
             raise ValueError(f"{who}: expected cache.count {count} for this x, got {cache.count!r}. {advice}")
         kept = Cache(x, gamma, beta, *statistics, count, axis)
     else:
@@ -515,6 +516,10 @@ class RunningStatistics:
         count = as_real(who, "cache.count", cache.count, 0.0, math.inf, advice)
         if count == 0:
             return
+        if count < 2 or (var < 0).any():
+            raise ValueError(
+                f"{who}: expected at least 2 values per channel and var >= 0, got {count:g} and {var.min():g}. {advice}"
+            )
         if not (np.isfinite(mean).all() and np.isfinite(var).all()):
             if self.nonfinite == "raise":
                 worst = int(np.flatnonzero(~(np.isfinite(mean) & np.isfinite(var)))[0])

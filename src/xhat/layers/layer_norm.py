@@ -14,7 +14,7 @@ Derivation: docs/layer_norm.md
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -145,7 +145,8 @@ def forward(
     Notes
     -----
     Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample. float64 data beyond about 1e154,
-    whose variance overflows, is an error; below about 1e-154 the variance underflows to 0, which shows where eps is 0.
+    whose variance overflows, is an error (found while computing: `out` has been written); below about 1e-154 the
+    variance underflows to 0, which shows where eps is 0.
 
     References
     ----------
@@ -172,7 +173,7 @@ def forward(
     if not kernels.serves(x.dtype):
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axes)
-        check_range(who, x, cache.mean, cache.var)
+        check_range(who, x, cache.var, axes)
         return y, cache._replace(x=x)
 
     y_rows = _rows(y, axes)
@@ -180,7 +181,7 @@ def forward(
     _write_back(y_rows, y, axes)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)
-    check_range(who, x, mean, var)
+    check_range(who, x, var, axes)
     return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, axes)
 
 
@@ -246,7 +247,7 @@ def _axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
 
 def _checked_axes(who: str, axis: object, ndim: int) -> tuple[int, ...]:
     """Return the normalized axes, ascending, after checking each."""
-    entries = cast("tuple[object, ...]", tuple(axis) if isinstance(axis, tuple | list) else (axis,))
+    entries = tuple(cast("Sequence[object]", axis)) if isinstance(axis, tuple | list) else (axis,)
     axes = tuple(sorted(as_axis(who, "axis", entry, ndim) for entry in entries))
     if not axes or len(set(axes)) < len(axes):
         raise ValueError(f"{who}: expected axis as one or several different axes, got {axis}. Name each axis once.")

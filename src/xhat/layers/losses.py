@@ -21,20 +21,20 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_values
+from xhat.checks import Array, as_targets, as_values
 from xhat.core import Loss, LossCase
 
 
 def reference_softmax_cross_entropy(scores: Array, labels: Array) -> Array:
     """Return the average of -log(p_label), from the definition."""
-    top = scores.real.max(-1, keepdims=True)
+    top: Array = np.real(scores).max(-1, keepdims=True)
     at_label = np.take_along_axis(scores, labels[..., None], -1)
     return (np.log(np.exp(scores - top).sum(-1, keepdims=True)) - (at_label - top)).mean()
 
 
 def check_labels(who: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return class numbers as an array, if they fit scores of the given shape."""
-    classes = np.asarray(labels)
+    classes = as_targets(who, "labels", labels)
     if len(shape) < 1 or shape[-1] < 1:
         raise ValueError(f"{who}: expected scores of shape (..., C), got {shape}. Give a score per class.")
     if classes.dtype.kind not in "iu" and classes.size:
@@ -153,7 +153,7 @@ def reference_squared_error(predictions: Array, targets: Array) -> Array:
 
 def check_numbers(who: str, targets: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return numbers to predict as an array, if they fit predictions of the given shape."""
-    wanted = np.asarray(targets)
+    wanted = as_targets(who, "targets", targets)
     if wanted.dtype.kind not in "iuf" and wanted.dtype.name != "bfloat16":
         raise TypeError(f"{who}: expected targets as numbers, got {wanted.dtype}. Convert them to float.")
     if wanted.shape != shape:

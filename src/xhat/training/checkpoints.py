@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from xhat.layers import LAYERS
 from xhat.networks import Sequential
 
 _FORMAT = "xhat-network-1"
+_STORED = ("float16", "float32", "float64")
 _REMEDY = "Restore the file from a copy, or train again."
 
 
@@ -43,7 +45,8 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If the network's notes or settings cannot be written as JSON.
+        If the network could not be read again: notes or settings that JSON does not hold, parameters of other types
+        or shapes than its settings say.
     OSError
         If the folder cannot be written to; an existing file stays as it is.
 
@@ -59,21 +62,26 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
+    tensors = {
+        name: np.array(values, values.dtype.newbyteorder("="), order="C")
+        for name, values in {**network.parameters, **network.state}.items()
+    }
+    for name, values in tensors.items():
+        if values.dtype.name not in _STORED:
+            raise TypeError(
+                f"save: expected parameters of {', '.join(_STORED)}, got {values.dtype} in {name}. "
+                "Convert the network with network.astype(numpy.float32)."
+            )
     try:
         config = json.dumps(_config(network), sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        _build(json.loads(config), tensors, {type(layer).__name__: type(layer) for layer in network.layers})
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise TypeError(
-            f"save: expected notes and settings that JSON can hold, got otherwise: {error}. "
-            "Use str, int, float, bool, None, lists and dicts."
+            f"save: expected a network that can be built again from JSON, got one that cannot: {error}. "
+            "Use str, int, float, bool, None, lists and dicts in notes and settings."
         ) from None
-    tensors = {name: np.array(values, order="C") for name, values in {**network.parameters, **network.state}.items()}
-    if any(values.dtype.name == "bfloat16" for values in tensors.values()):
-        raise TypeError(
-            "save: expected parameters of float16, float32 or float64, got bfloat16. "
-            "Convert the network with network.astype(numpy.float32)."
-        )
     metadata = {"format": _FORMAT, "config": config, "sha256": _digest(config, tensors)}
-    _write_atomically(Path(path), to_bytes(tensors, metadata))
+    write_whole(path, to_bytes(tensors, metadata))
 
 
 def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) -> Sequential:
@@ -157,13 +165,17 @@ def _build(config: dict[str, Any], tensors: Mapping[str, Array], known: Mapping[
             settings["rng"] = rng
         layers.append(kind(**settings))
     network = Sequential(layers, loss=config["loss"], classes=config["classes"], features=config["features"])
-    network.notes = dict(config["notes"])
+    if not isinstance(config["notes"], dict):
+        raise TypeError("notes that are no dict")
+    network.notes = config["notes"]
     named = {**network.parameters, **network.state}
     if named.keys() != tensors.keys():
         raise ValueError(f"tensors {sorted(named.keys() ^ tensors.keys())} on one side only")
     for name, values in named.items():
         if tensors[name].shape != values.shape:
             raise ValueError(f"{name} of shape {tensors[name].shape}, not {values.shape}")
+        if tensors[name].dtype.name not in _STORED:
+            raise ValueError(f"{name} of type {tensors[name].dtype}, not floating")
     for i, layer in enumerate(network.layers):
         layer.parameters = {name: tensors[f"{i}.{name}"].copy() for name in layer.parameters}
         for name, values in layer.state.items():
@@ -192,15 +204,34 @@ def _digest(config: str, tensors: Mapping[str, Array]) -> str:
     return sha.hexdigest()
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, flush to disk, rename: a crash leaves the old file or the new one."""
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all: beside the target, flushed to disk, then renamed.
+
+    Parameters
+    ----------
+    path : path-like
+        The target. A link is followed; an existing file is replaced and keeps its permissions.
+    data : bytes
+        What it shall hold.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or is something other than a file.
+    """
+    path = Path(os.path.realpath(path))
+    mode = 0o666 & ~_umask()
+    if path.exists():
+        if not path.is_file():
+            raise OSError(f"write_whole: expected a file to write to, got {path}, which is none. Name a file.")
+        mode = stat.S_IMODE(path.stat().st_mode)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

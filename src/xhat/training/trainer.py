@@ -11,7 +11,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_choice, as_count, as_generator, as_real, as_values
+from xhat.checks import Array, as_choice, as_count, as_generator, as_real, as_targets, as_values
 from xhat.networks import Evaluation, Sequential
 from xhat.training.optimizers import OPTIMIZERS, Optimizer
 from xhat.training.schedules import Schedule
@@ -226,7 +226,7 @@ class Trainer:
             meet a NaN or Inf (see `RunningStatistics`).
         FloatingPointError
             If the loss stops being finite; the network is as before the batch in question, but for its running
-            statistics.
+            statistics. Or if a parameter does, which is looked at after every epoch.
         KeyboardInterrupt
             Passed on. The network and `self.history` hold what was reached; one update may be incomplete. With
             `patience` the network goes back to the best epoch, here and after any other error.
@@ -249,15 +249,13 @@ class Trainer:
             for number in range(len(self.history) + 1, last + 1):
                 epoch = self._epoch(number, last, x, wanted, held, on_batch)
                 self.history.epochs.append(epoch)
+                waited += 1
+                if self.patience is not None and self.history.best is not best:
+                    best, kept, waited = self.history.best, self._snapshot(), 0
                 if on_epoch is not None:
                     on_epoch(epoch)
-                if self.patience is not None:
-                    if self.history.best is not best:
-                        best, kept, waited = self.history.best, self._snapshot(), 0
-                    else:
-                        waited += 1
-                    if waited >= self.patience:
-                        break
+                if self.patience is not None and waited >= self.patience:
+                    break
         finally:
             if kept is not None and best is not None:
                 self._go_back_to(kept)
@@ -291,6 +289,12 @@ class Trainer:
                     Progress(number, last, i, len(bounds) - 1, end, loss_sum / end, score_sum / end, end / seconds)
                 )
         seconds = max(time.perf_counter() - start, 1e-9)
+        lost = [name for name, values in self.network.parameters.items() if not np.isfinite(values).all()]
+        if lost:
+            raise FloatingPointError(
+                f"Trainer.fit: expected finite parameters, got NaN or Inf in {', '.join(lost)} after epoch {number}. "
+                "Lower learning_rate or standardize x, and start again from a new network."
+            )
         judged = Evaluation(math.nan, math.nan) if held is None else self.network.evaluate(*held)
         return Epoch(
             number,
@@ -320,7 +324,7 @@ class Trainer:
 
     def _data(self, who: str, name: str, x: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
         values = as_values(who, name, x)
-        wanted = np.asarray(targets)
+        wanted = as_targets(who, f"{name}'s targets", targets)
         if values.ndim < 1 or wanted.ndim < 1 or len(values) != len(wanted):
             raise ValueError(
                 f"{who}: expected as many targets as samples in {name}, got shapes {wanted.shape} and {values.shape}. "
