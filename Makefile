@@ -37,28 +37,35 @@ without-compiler:
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/norms.py $(ARGS)
 
-# The kernel tests on builds that watch memory (address, undefined behaviour) and threads. What is tested is the
-# module of the build, which stands first on the path; its tests say so.
-SANITIZED := -q -s tests/kernels
-define build-sanitized
-	$(BIN)/python -m pip install -q --no-deps --upgrade -C build-dir=build/sanitize-$(1) \
-	  -C cmake.define.XHAT_SANITIZE=$(2) --target build/site-$(1) .
+# The kernel tests on builds that watch memory (address, undefined behaviour) and threads, in an environment of their
+# own: an editable install would put the ordinary module before the watched one.
+WATCHED := build/watched
+ASAN := LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0
+TSAN := LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=die_after_fork=0:halt_on_error=1 \
+  OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=3
+
+# $(call watch,name,sanitizers,environment)
+define watch
+	$(WATCHED)/bin/python -m pip install -q --no-deps --force-reinstall -C build-dir=build/watched-$(1) \
+	  -C cmake.define.XHAT_SANITIZE=$(2) .
+	setarch -R env $(3) $(WATCHED)/bin/python -c \
+	  "from xhat import kernels; assert kernels.native.__file__.startswith('$(CURDIR)/$(WATCHED)/'), kernels.reason"
+	setarch -R env $(3) $(WATCHED)/bin/python -m pytest -q -s tests/kernels
 endef
 
-sanitize: $(VENV)/.test
-	$(call build-sanitized,address,address$(comma)undefined)
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/site-address $(BIN)/python -m pytest $(SANITIZED)
-	$(call build-sanitized,thread,thread)
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=3 PYTHONPATH=build/site-thread TSAN_OPTIONS=die_after_fork=0:halt_on_error=1 \
-	  setarch -R env LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" $(BIN)/python -m pytest $(SANITIZED)
+sanitize:
+	$(PYTHON) -m venv $(WATCHED)
+	$(WATCHED)/bin/python -m pip install -q numpy safetensors pytest hypothesis mpmath ml_dtypes
+	$(call watch,memory,address$(comma)undefined,$(ASAN))
+	$(call watch,threads,thread,$(TSAN))
 
 # The numbers and the picture in README.md. Fashion-MNIST and torch take part where they are installed.
 readme: demo $(VENV)/.test
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/norms.py --csv benchmarks/results/norms.csv
-	rm -rf runs/fashion-mnist
-	-$(BIN)/xhat train fashion-mnist --out runs/fashion-mnist
+	rm -rf runs/readme-*
+	$(BIN)/xhat train digits --compare none --out runs/readme-digits
+	-$(BIN)/xhat train fashion-mnist --out runs/readme-fashion-mnist
 	$(BIN)/python benchmarks/readme.py
 
 clean:

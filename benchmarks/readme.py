@@ -2,9 +2,9 @@
 
     python benchmarks/readme.py        (make readme runs what it needs first)
 
-Takes `runs/demo` and, where it exists, `runs/fashion-mnist` as `xhat train` left them, judges the saved networks
-once more on the test data, and `benchmarks/results/norms.csv` as `benchmarks/norms.py` left it. Writes between the
-marks in README.md, and docs/curves.png.
+Takes `runs/demo`, `runs/readme-digits` and `runs/readme-fashion-mnist` as `xhat train` left them (those that exist),
+judges the saved networks once more on the test data, and takes `benchmarks/results/norms.csv` as `benchmarks/norms.py`
+left it. Writes between the marks in README.md, and docs/curves.png.
 """
 
 import csv
@@ -33,8 +33,7 @@ def table(head, rows):
 def trained():
     """One row per network in the run folders: the score is computed anew, the seconds are from the run."""
     rows = []
-    commands = []
-    for folder in (ROOT / "runs" / "demo", ROOT / "runs" / "fashion-mnist"):
+    for folder in (ROOT / "runs" / name for name in ("demo", "readme-digits", "readme-fashion-mnist")):
         if not folder.exists():
             continue
         with open(folder / "history.csv", newline="") as file:
@@ -46,14 +45,17 @@ def trained():
             net = xhat.load(path)
             data = datasets.load(net.notes["data"])
             score = net.evaluate(data.x_test, data.y_test).score
-            epochs = net.notes["command"].split("--epochs ")[1].split()[0]
-            rows.append([net.notes["data"], label, f"{100 * score:.1f} %", epochs, f"{seconds[label]:.1f}"])
-        commands.append(f"`{net.notes['command']}`")
-    text = table(["data", "network", "test accuracy", "epochs", "seconds of training"], rows)
-    return f"{text}\n\nFrom {' and '.join(commands)}, on {os_and_cpu()}."
+            words = net.notes["command"].split()
+            optimizer, rate, epochs = (
+                words[words.index(f"--{o}") + 1] for o in ("optimizer", "learning-rate", "epochs")
+            )
+            settings = f"{optimizer}, learning rate {rate}, {epochs} epochs"
+            rows.append([net.notes["data"], settings, label, f"{100 * score:.1f} %", f"{seconds[label]:.1f}"])
+    text = table(["data", "settings", "network", "test accuracy", "seconds of training"], rows)
+    return f"{text}\n\nOn {cpu()}. `make readme` trains them all."
 
 
-def os_and_cpu():
+def cpu():
     said = Path("/proc/cpuinfo")
     lines = said.read_text().splitlines() if said.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -75,13 +77,14 @@ def norms():
         cells = [
             " · ".join(f"{ratio.get((norm, direction, shape, t, c), np.nan):.2f}" for t in threads) for c in contenders
         ]
-        rows.append([f"{norm} norm, {direction}", shape.replace("x", "×"), *(c.replace("nan", "–") for c in cells)])
+        cells = ["–" if "nan" in cell else cell for cell in cells]
+        rows.append([f"{norm} norm, {direction}", shape.replace("x", "×"), *cells])
     facts = lines[0]
     means = {c: np.exp(np.mean([np.log(v) for k, v in ratio.items() if k[4] == c])) for c in contenders if c != "copy"}
     said = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
     return (
         f"Time of others, as a multiple of xhat's ({' · '.join(threads)} threads; float32; medians of one run in which"
-        " all take turns and every result was checked first):\n\n"
+        " all take turns and every result was checked first). Below 1 the other is faster:\n\n"
         f"{table(['', 'shape', *contenders], rows)}\n\n"
         f"Geometric means: {said}. {facts['cpu'].replace(' x ', ', cores: ')}; torch {facts['torch']},"
         f" NumPy {facts['numpy']}, xhat {facts['xhat']} ({facts['variant']}). xhat writes into memory that it is given;"
