@@ -47,7 +47,8 @@ def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -
             f"{who}: expected dy of shape {shape}, got {values.shape}. "
             "Pass on the gradient of the output, which has the output's shape."
         )
-    return values if values.dtype == dtype else values.astype(dtype)
+    with np.errstate(over="ignore"):  # too large for the type is Inf, as everywhere
+        return values if values.dtype == dtype else values.astype(dtype)
 
 
 def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...], advice: str) -> Array:
@@ -199,7 +200,7 @@ def as_choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> s
 def as_parameter_dtype(who: str, dtype: DTypeLike) -> Dtype:
     """Return the type that a layer keeps its parameters in."""
     try:
-        kind = np.dtype(dtype)
+        kind = None if dtype is None else np.dtype(dtype)  # numpy takes None for float64
     except TypeError:
         kind = None
     if kind is None or kind.name not in _FLOATS:

@@ -48,7 +48,8 @@ class Layer:
     parameters : dict of str to array
         What training changes, by the names that the Op's forward takes them by.
     state : dict of str to array
-        What is remembered besides: running statistics. Saved with the parameters, changed by no optimizer.
+        What is remembered besides: running statistics. Saved with the parameters, changed by no optimizer. Write into
+        its arrays with `[...]`; another array put in their place is not what the layer computes with.
     """
 
     ops: ClassVar[tuple[Op, Op]]

@@ -268,6 +268,8 @@ def _names(what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
         raise TypeError(
             f"Sequential: expected {what} as a sequence of names, got the single name {names!r}. Give a list."
         )
+    if names is not None and not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"Sequential: expected {what} as a sequence of names, got {names!r}. Give a list.")
     return None if names is None else tuple(map(str, names))
 
 

@@ -276,7 +276,7 @@ def forgeries(kept: Any) -> Iterator[Any]:
     elif isinstance(kept, tuple):
         yield from ((99,), "ab", 99, None, (0, 0), (1.5,))
     elif isinstance(kept, np.dtype):
-        yield from (np.dtype(int), np.dtype(object))
+        yield from (np.dtype(int), np.dtype(object), 5, None, "x")
 
 
 def assert_refused(call: Any, what: str = "") -> None:

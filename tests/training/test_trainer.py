@@ -1,4 +1,5 @@
 import math
+import pickle
 import signal
 import subprocess
 import sys
@@ -145,6 +146,16 @@ def test_a_loss_that_stops_being_finite_is_an_error():
     ):
         t.fit(x, labels, epochs=5)
     assert len(t.history) == 0
+
+
+def test_a_trainer_can_be_copied_and_goes_on_alike():
+    x, labels = problem()
+    t = trainer(schedule=schedules.cosine(6), patience=5)
+    t.fit(x, labels, epochs=2, validation=(x, labels))
+    twin = pickle.loads(pickle.dumps(t))
+    for each in (t, twin):
+        each.fit(x, labels, epochs=2, validation=(x, labels))
+    assert twin.history.column("loss") == t.history.column("loss")
 
 
 def test_history_prints_as_a_table():

@@ -5,6 +5,8 @@
 Going back, each of the three moved y linearly, so each gradient is dy carried back through the other factor:
 
     dx = dy @ w.T        dw = sum over samples of outer(x, dy) = x.T @ dy        db = sum over samples of dy
+
+Derivation: docs/affine.md
 """
 
 from __future__ import annotations

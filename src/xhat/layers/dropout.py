@@ -6,7 +6,7 @@ Dividing by the share that is kept leaves the expected value of y at x, so predi
 the layer passes x on.
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014, "Dropout", JMLR 15, section 10
-(scaling in training, "inverted" dropout).
+(scaling in training, "inverted" dropout). Derivation: docs/dropout.md
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_generator, as_gradient, as_mask, as_real, as_values, check_cache
+from xhat.checks import Array, as_generator, as_gradient, as_mask, as_parameter_dtype, as_real, as_values, check_cache
 from xhat.core import Case, Layer, Op
 from xhat.kernels.elementwise import masked
 
@@ -40,7 +40,7 @@ class Grads(NamedTuple):
 
 def draw_keep(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> Array:
     """Return which entries stay: each with probability 1 - rate, on its own. A rate of 0 draws nothing."""
-    return rng.random(shape, np.float32) >= rate if rate > 0 else np.ones(shape, np.bool_)
+    return np.asarray(rng.random(shape, np.float32) >= rate) if rate > 0 else np.ones(shape, np.bool_)
 
 
 def reference_forward(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
@@ -120,7 +120,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     check_cache(who, cache, Cache)
     keep = as_mask(who, "cache.keep", cache.keep, "Pass on the cache that forward returned.")
     rate = as_real(who, "cache.rate", cache.rate, 0.0, 1.0, _RATE)
-    dtype = as_values(who, "an array of cache.dtype", np.empty(0, cache.dtype)).dtype
+    dtype = as_parameter_dtype(who, cache.dtype)
     return Grads(_scale(as_gradient(who, dy, keep.shape, dtype), keep, rate))
 
 

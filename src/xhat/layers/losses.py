@@ -14,6 +14,8 @@ the *others*. With t the top score, o = sum over k != label of exp(s_k - t) and 
 squared error, for numbers:
 
     loss = average over all entries of (prediction - target)²          dprediction = 2 (prediction - target) / count
+
+Derivation: docs/softmax_cross_entropy.md
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_count, as_gradient, as_statistic, as_values, check_cache
+from xhat.checks import Array, as_count, as_gradient, as_parameter_dtype, as_statistic, as_values, check_cache
 from xhat.core import Case, Layer, Op
 
 _ADVICE = "Give one mean and one std > 0 per feature, or one for all."
@@ -74,6 +74,8 @@ def forward(x: ArrayLike, mean: Array, std: Array) -> tuple[Array, Cache]:
     """
     who = "standardize.forward"
     x = as_values(who, "x", x)
+    if x.ndim < 1:
+        raise ValueError(f"{who}: expected an x with at least one axis, got a single number. Give an array.")
     shape = (1,) if np.shape(mean) == (1,) else x.shape[-1:]
     mean = as_statistic(who, "mean", mean, shape, _ADVICE)
     std = _as_std(who, "std", std, shape)
@@ -105,7 +107,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     """
     who = "standardize.backward"
     check_cache(who, cache, Cache)
-    dtype = as_values(who, "an array of cache.dtype", np.empty(0, cache.dtype)).dtype
+    dtype = as_parameter_dtype(who, cache.dtype)
     if not isinstance(cache.shape, tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
         got = type(cache.shape).__name__
         raise TypeError(f"{who}: expected cache.shape as a tuple, got {got}. Pass on the cache that forward returned.")

@@ -5,6 +5,7 @@ A schedule is any function from the number of the epoch, counted from 0, to a fa
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from xhat.checks import as_count, as_real
@@ -22,7 +23,7 @@ def exponential(factor: float) -> Schedule:
     [1.0, 0.5, 0.25, 0.125]
     """
     factor = as_real("exponential", "factor", factor, 0.0, 1.0, "1 keeps the learning rate.", above=True)
-    return lambda epoch: factor**epoch
+    return partial(_exponential, factor)
 
 
 def step(every: int, factor: float = 0.1) -> Schedule:
@@ -36,7 +37,7 @@ def step(every: int, factor: float = 0.1) -> Schedule:
     """
     every = as_count("step", "every", every, 1, "Give a number of epochs.")
     factor = as_real("step", "factor", factor, 0.0, 1.0, "1 keeps the learning rate.", above=True)
-    return lambda epoch: factor ** (epoch // every)
+    return partial(_step, every, factor)
 
 
 def cosine(epochs: int) -> Schedule:
@@ -53,4 +54,17 @@ def cosine(epochs: int) -> Schedule:
     [1.0, 0.854, 0.5, 0.146, 0.0]
     """
     epochs = as_count("cosine", "epochs", epochs, 1, "Give the number of epochs you will train.")
-    return lambda epoch: (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) / 2
+    return partial(_cosine, epochs)
+
+
+# Functions of the module, not of their makers, so that a trainer can be pickled.
+def _exponential(factor: float, epoch: int) -> float:
+    return factor**epoch
+
+
+def _step(every: int, factor: float, epoch: int) -> float:
+    return factor ** (epoch // every)
+
+
+def _cosine(epochs: int, epoch: int) -> float:
+    return (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) / 2
