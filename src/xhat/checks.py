@@ -197,7 +197,7 @@ def as_choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> s
     return value
 
 
-def as_parameter_dtype(who: str, dtype: DTypeLike) -> Dtype:
+def as_parameter_dtype(who: str, dtype: DTypeLike | None) -> Dtype:
     """Return the type that a layer keeps its parameters in."""
     try:
         kind = None if dtype is None else np.dtype(dtype)  # numpy takes None for float64
