@@ -69,7 +69,7 @@ readme: demo $(VENV)/.test
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf $(VENV) build runs/demo
+	rm -rf $(VENV) build runs/demo .hypothesis .ruff_cache
 
 $(VENV)/.installed: $(NATIVE)
 	$(PYTHON) -m venv $(VENV)

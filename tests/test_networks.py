@@ -101,7 +101,7 @@ WRONG = [
     (lambda: xhat.Sequential([], loss="hinge"), ValueError,
      "Sequential: expected loss 'softmax_cross_entropy' or 'squared_error', got 'hinge'. Choose one of these."),
     (lambda: xhat.mlp(4, [3], 2, normalization="bach"), ValueError,
-     "mlp: expected normalization 'batch' or 'layer', got 'bach'. Choose one of these."),
+     f"mlp: expected normalization {' or '.join(map(repr, NORMALIZATIONS))}, got 'bach'. Choose one of these."),
     (lambda: xhat.mlp(4, [3], 2, dropout=1.5), ValueError,
      "mlp: expected dropout >= 0 and at most 1, got 1.5. The dropout is the share that is dropped."),
     (lambda: xhat.mlp(0, [3], 2), ValueError,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import xhat
+from xhat.layers import LAYERS
 
 SOURCE = Path(xhat.__file__).parent
 
@@ -113,6 +114,11 @@ def test_all_names_what_is_public():
     rooms_that_come_along = {"checks", "core", "kernels", "layers", "networks"}
     assert set(xhat.__all__) == set(public) - rooms_that_come_along
     assert sorted(xhat.__all__) == list(xhat.__all__)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
+def test_every_layer_is_public(layer):
+    assert getattr(xhat, layer.__name__) is layer
 
 
 @pytest.mark.parametrize("name", [name for name in xhat.__all__ if not inspect.ismodule(getattr(xhat, name))])

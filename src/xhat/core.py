@@ -95,8 +95,10 @@ class Layer:
         raise NotImplementedError(f"{cls.__name__}.cases: say where this layer must be right.")
 
     def __repr__(self) -> str:
-        """Return the call that would make this layer."""
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings().items())})"
+        """Return the call that would make this layer, without what is as by default."""
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        told = [f"{name}={value!r}" for name, value in self.settings().items() if value != defaults[name]]
+        return f"{type(self).__name__}({', '.join(told)})"
 
 
 @dataclass(frozen=True)

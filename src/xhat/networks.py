@@ -61,11 +61,11 @@ class Sequential:
     >>> net.predict(np.zeros((5, 4), np.float32)).shape
     (5, 2)
     >>> print(net)
-    layer                                      parameters
-    0  Affine(inputs=4, outputs=3, bias=True)          15
-    1  ReLU()                                           0
-    2  Affine(inputs=3, outputs=2, bias=True)           8
-       softmax_cross_entropy                           23
+    layer                           parameters
+    0  Affine(inputs=4, outputs=3)          15
+    1  ReLU()                                0
+    2  Affine(inputs=3, outputs=2)           8
+       softmax_cross_entropy                23
     """
 
     def __init__(
@@ -320,13 +320,13 @@ def mlp(
     --------
     >>> import xhat
     >>> print(xhat.mlp(784, [512], 10, normalization="layer", dropout=0.5))
-    layer                                          parameters
-    0  Affine(inputs=784, outputs=512, bias=True)     401,920
-    1  LayerNorm(features=(512,), eps=1e-05)            1,024
-    2  ReLU()                                               0
-    3  Dropout(rate=0.5)                                    0
-    4  Affine(inputs=512, outputs=10, bias=True)        5,130
-       softmax_cross_entropy                          408,074
+    layer                               parameters
+    0  Affine(inputs=784, outputs=512)     401,920
+    1  LayerNorm(features=(512,))            1,024
+    2  ReLU()                                    0
+    3  Dropout(rate=0.5)                         0
+    4  Affine(inputs=512, outputs=10)        5,130
+       softmax_cross_entropy               408,074
     """
     who = "mlp"
     rate = as_real(who, "dropout", dropout, 0.0, 1.0, "The dropout is the share that is dropped.")

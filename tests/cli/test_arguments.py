@@ -1,13 +1,15 @@
 import pytest
 from tests.cli.conftest import PROGRAM
 
+from xhat.networks import NORMALIZATIONS
 from xhat.training import OPTIMIZERS
 
 HELP = "See xhat train --help."
 WRONG = [
     (
         ("train", "digits", "--norm", "bach"), 2,
-        f"xhat train: Invalid value for '--norm': 'bach' is not one of 'batch', 'layer', 'none'. {HELP}",
+        "xhat train: Invalid value for '--norm': 'bach' is not one of "
+        f"{', '.join(map(repr, [*NORMALIZATIONS, 'none']))}. {HELP}",
     ),
     (
         ("train", "digits", "--optimizer", "bfgs"), 2,

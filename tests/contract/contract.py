@@ -257,12 +257,37 @@ def check_errors(case: Case, variant: str) -> None:
                 np.ma.masked_array(values),
             ):
                 assert_refused(lambda name=name, bad=bad: op.forward(x, **{**kwargs, name: bad}))
+        try:
+            y, _ = op.forward(np.float32(3), **kwargs)
+        except (TypeError, ValueError) as error:
+            assert MESSAGE.fullmatch(str(error)), f"0-d x: {error}"
+        else:
+            assert isinstance(y, np.ndarray)
+            assert y.shape == ()
         for bad in (None, (), tuple(cache), 7):
             assert_refused(lambda bad=bad: op.backward(dy, bad))
         for name, kept in cache._asdict().items():
             for bad in forgeries(kept):
                 forged = cache._replace(**{name: bad})
                 assert_refused(lambda forged=forged: op.backward(dy, forged), f"cache.{name} = {bad!r}")
+
+
+def check_extremes(case: Case, variant: str) -> None:
+    """Numbers as large and as small as the type holds give finite results without a warning, or are refused."""
+    rng = np.random.default_rng(9)
+    x, parameters = case.draw(rng)
+    op = case.layer.op(case.training)
+    kwargs = arguments(case, parameters)
+    with kernels.use(variant):
+        for scale in (0.0, 1e-300, 1e-160, 1e100, 1e160, 1e300):
+            try:
+                y, cache = op.forward(scale * x, **kwargs)
+            except ValueError as error:
+                assert MESSAGE.fullmatch(str(error)), f"x of {scale}: {error}"
+                continue
+            gradients = op.backward(rng.standard_normal(y.shape), cache)
+            for name, values in {"y": y, **gradients._asdict()}.items():
+                assert values is None or np.isfinite(values).all(), f"{name} is not finite for x of {scale}"
 
 
 def forgeries(kept: Any) -> Iterator[Any]:
@@ -312,6 +337,7 @@ def check_copies(case: Case) -> None:
     layer = case.layer
     takes_rng = "rng" in inspect.signature(type(layer)).parameters
     again = type(layer)(**layer.settings(), **({"rng": 0} if takes_rng else {}))
+    assert again.settings() == layer.settings()
     assert repr(again) == repr(layer)
     assert {k: v.shape for k, v in again.parameters.items()} == {k: v.shape for k, v in layer.parameters.items()}
     one, other = layer.ops

@@ -32,6 +32,7 @@ def test_toy_layer_keeps_the_contract(case):
     for variant in kernels.VARIANTS:
         contract.check_errors(case, variant)
         contract.check_empty(case, variant)
+        contract.check_extremes(case, variant)
 
 
 def test_faults_in_the_toy_layer_are_caught():

@@ -60,6 +60,12 @@ def test_bad_input_and_forged_caches_are_refused(case, variant):
 
 @each_variant
 @each_case
+def test_extreme_numbers(case, variant):
+    contract.check_extremes(case, variant)
+
+
+@each_variant
+@each_case
 def test_empty_batch(case, variant):
     contract.check_empty(case, variant)
 

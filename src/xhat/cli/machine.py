@@ -12,6 +12,7 @@ from xhat import kernels
 
 _AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 _AVX512_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+_WORTH_A_THREAD = 100_000_000  # multiplications
 _SHOWN = (
     "sse4_2",
     "avx",
@@ -122,6 +123,21 @@ def use_threads(count: int) -> None:
     """
     kernels.set_num_threads(count)
     import_module("threadpoolctl").threadpool_limits(count)
+
+
+def calm_blas(multiplications: int) -> None:
+    """Give BLAS one thread where its products are small.
+
+    Two threads gain little there (a tenth, measured on the digits), and where other programs use the CPUs they wait on
+    each other: epochs were seen to take 25 to 100 times as long.
+
+    Parameters
+    ----------
+    multiplications : int
+        Of the largest matrix product.
+    """
+    if multiplications < _WORTH_A_THREAD:
+        import_module("threadpoolctl").threadpool_limits(1, "blas")
 
 
 def blas_advice(processor: Cpu, libraries: list[Blas]) -> str:

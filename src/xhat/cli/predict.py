@@ -89,7 +89,7 @@ def _values(scores: NDArray[np.float64], y: NDArray[Any] | None) -> _Answer:
     heads = ["row", "prediction", "true"][: len(columns) + 1]
     values = list(zip(*columns, strict=True))
     rows = [[str(i), *map(repr, row)] for i, row in enumerate(values, 1)]
-    shown = [[str(i), *map(number, row)] for i, row in enumerate(values[:_ROWS_SHOWN], 1)]
+    shown = [[str(i), *(f"{value:.6g}" for value in row)] for i, row in enumerate(values[:_ROWS_SHOWN], 1)]
     return _Answer(heads, rows, heads, shown)
 
 

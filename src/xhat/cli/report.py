@@ -113,7 +113,7 @@ class Report:
             *((f"{part} rows", rate(count)) for part, count in self.rows.items()),
             ("features", rate(self.data.x.shape[1])),
             ("target", self.target),
-            ("classes", ", ".join(self.data.classes) if self.data.classes else "none: a regression"),
+            ("classes", ", ".join(self.data.classes) if self.data.classes else "none: a number is predicted"),
         ]
         sections = [
             self._stopped(),
@@ -148,10 +148,11 @@ class Report:
             which = f", {outcome.label}" if len(self.outcomes) > 1 else ""
             cards.append((score(name, shown), f"test {name}{which}"))
         first = self.outcomes[0]
-        if first.best is not None:
-            cards.append((f"{first.best.epoch} of {len(first.epochs)}", "best epoch"))
+        if len(self.outcomes) == 1:
+            if first.best is not None and "--patience" in self.settings:
+                cards.append((f"{first.best.epoch} of {len(first.epochs)}", "best epoch, which is kept"))
+            cards.append((rate(first.samples_per_second), "samples per second"))
         cards.append((f"{sum(outcome.seconds for outcome in self.outcomes):.1f} s", "training"))
-        cards.append((rate(first.samples_per_second), "samples per second"))
         drawn = (f'<div class="card"><b>{_text(b)}</b><span>{_text(s)}</span></div>' for b, s in cards)
         return f'<div class="cards">{"".join(drawn)}</div>'
 
@@ -180,7 +181,11 @@ class Report:
         ]
         heads = ["", "epochs", "best", "seconds", "samples/s", "model"]
         kept = "best" if "--patience" in self.settings else "last"
-        unit = "" if self.data.classes else " The loss is that of the target divided by its deviation."
+        unit = (
+            ""
+            if self.data.classes
+            else " The loss is in the target's unit, squared; in the curves, of the target divided by its deviation."
+        )
         return (
             f"<p>Of the network after its {kept} epoch.{unit}</p>"
             + _table(["", "data", "loss", self.outcomes[0].network.score_name], rows, words=2)

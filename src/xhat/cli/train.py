@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import tempfile
 from collections.abc import Collection, Generator, Sequence
@@ -54,28 +55,33 @@ def train(
     hidden: Annotated[str, typer.Option(help="Widths of the hidden layers, or none.")] = "256,256",
     norm: Annotated[str, _one_of(_NORMS, "The normalization of the hidden layers.")] = "batch",
     compare: Annotated[
-        str | None, _one_of(_NORMS, "Train the same network with this one too.", show_default=False)
+        str | None,
+        _one_of(
+            _NORMS, "Train the same network with this one too, for comparison; none: without any.", show_default=False
+        ),
     ] = None,
     dropout: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of hidden values dropped.")] = 0.0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 15,
     batch_size: Annotated[
         int | None, typer.Option(min=2, help="Rows per step.", show_default="128, fewer below 1280 rows")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="The step size at the start.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="The learning rate at the start.")] = 2e-3,
     optimizer: Annotated[str, _one_of(OPTIMIZERS, "The update rule.")] = "adam",
     schedule: Annotated[
-        str, _one_of(SCHEDULES, "How the step size falls: not, to 0, or tenfold after every third.")
+        str, _one_of(SCHEDULES, "The learning rate stays; falls to 0; falls tenfold after each third.")
     ] = "cosine",
     l2: Annotated[float, typer.Option(min=0.0, help="L2 penalty on the weights.")] = 0.0,
     patience: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after so many epochs without a better one.", show_default=False),
+        typer.Option(
+            min=1, help="Stop after so many epochs without a better one, and keep the best.", show_default=False
+        ),
     ] = None,
     validation: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the rows that only judge.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Decides the split, the start and the order.")] = 0,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads; few are best where the CPUs have other work.", show_default="all"),
+        typer.Option(min=1, help="Threads.", show_default="all; one for BLAS where products are small"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -104,6 +110,9 @@ def train(
         data, target, widths, norm, compare, dropout, epochs, rows_per_step, learning_rate, optimizer,
         schedule, l2, patience, validation, seed, threads,
     )  # fmt: skip
+    if threads is None:
+        sizes = [len(read.features), *widths, len(read.classes or "1")]
+        machine.calm_blas(rows_per_step * max(a * b for a, b in itertools.pairwise(sizes)))
     parts = Parts.of(read, settings)
     _announce(read, parts)
     with _run_folder(out, read.name) as folder:
@@ -127,7 +136,7 @@ def _widths(hidden: str) -> tuple[int, ...]:
 
 
 def _announce(read: Dataset, parts: Parts) -> None:
-    kind = f"{len(read.classes)} classes" if read.classes else "a regression"
+    kind = f"{len(read.classes)} classes" if read.classes else "a number to predict"
     counts = ", ".join(f"{count:,} {part}" for part, count in _rows(read, parts).items())
     say(f"{read.name}: {len(read.features):,} features, {kind}; rows: {counts}")
 

@@ -27,4 +27,4 @@ def masked(values: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
         Like `values`.
     """
     bits = values.view(f"i{values.dtype.itemsize}")
-    return (bits & -keep.astype(bits.dtype)).view(values.dtype)
+    return np.asarray(bits & -keep.astype(bits.dtype)).view(values.dtype)

@@ -58,7 +58,7 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     ...     xhat.save(xhat.mlp(4, [8], 3, normalization="batch"), path)
     ...     net = xhat.load(path)
     >>> net.layers[1]
-    BatchNorm(channels=8, eps=1e-05, update_rate=0.1, unbiased=False, channel_axis=1, affine=True, nonfinite='raise')
+    BatchNorm(channels=8)
     """
     from safetensors.numpy import save as to_bytes
 
