@@ -106,3 +106,19 @@ def test_a_terminal_gets_a_bar_and_colours(species):
     assert re.search(r"epoch \d+/100 .*loss [\d.e-]+ accuracy [\d.]+ % [\d,]+ samples/s", plain)
     assert "100/100" in plain
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") >= 1  # the cursor comes back
+
+
+def test_ctrl_c_after_the_last_epoch_loses_nothing(start, folder):
+    """The network is saved before anything else is done with it."""
+    for delay in (0.0, 0.1, 0.3):
+        out = folder / f"run-{delay}"
+        process = start(
+            "train", "digits", "--epochs", "1", "--hidden", "1500,1500", "--norm", "none", "--out", str(out)
+        )
+        wait_for(process, " 1/1 ")
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (0, 130)  # 0: it was done before the signal came
+        assert "Traceback" not in errors
+        assert library.load(out / "model.safetensors").classes is not None

@@ -69,6 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     except Refusal as refusal:
         complain(str(refusal))
         return refusal.code
-    except typer.Abort:
+    except typer.Abort:  # Ctrl-C where nothing waited for it
+        complain("xhat: stopped by Ctrl-C. What was saved before stays.")
         return 130
     return code if isinstance(code, int) else 0
