@@ -143,6 +143,16 @@ FORGERIES = {
 }
 
 
+def test_state_that_is_not_finite_is_refused(net, tmp_path):
+    xhat.save(net, tmp_path / "n")
+    net.layers[2].statistics.var[1] = np.nan
+    with pytest.raises(
+        TypeError, match=r"^save: expected a network that can be built again .* 2\.running_var with NaN or Inf"
+    ):
+        xhat.save(net, tmp_path / "n")
+    assert np.isfinite(xhat.load(tmp_path / "n").state["2.running_var"]).all()
+
+
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_configurations_are_refused(net, tmp_path, forgery):
     path = tmp_path / "net.safetensors"

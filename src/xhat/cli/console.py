@@ -79,6 +79,11 @@ def refusing(code: Literal[1, 2] = 1) -> Generator[None]:
         raise Refusal(str(error), code) from error
 
 
+def _plain(text: str) -> str:
+    """Return the text without what a terminal would obey: a class name may come from a hostile file."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def say(line: str = "", *, style: str | None = None) -> None:
     """Print a line, however long; it is never broken.
 
@@ -89,7 +94,7 @@ def say(line: str = "", *, style: str | None = None) -> None:
     style : str, optional
         A colour of rich.
     """
-    console.print(line, style=style, soft_wrap=True)
+    console.print(_plain(line), style=style, soft_wrap=True)
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
@@ -109,9 +114,9 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, l
     say(title, style="bold")
     drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if number < left else "right", overflow="fold")
+        drawn.add_column(_plain(column), justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(_plain, row))
     console.print(drawn)
 
 
@@ -123,7 +128,7 @@ def warn(message: str) -> None:
     message : str
         The line.
     """
-    errors.print(Text.assemble(("warning: ", "bold yellow"), message), soft_wrap=True)
+    errors.print(Text.assemble(("warning: ", "bold yellow"), _plain(message)), soft_wrap=True)
 
 
 def complain(message: str) -> None:
@@ -134,5 +139,5 @@ def complain(message: str) -> None:
     message : str
         The line.
     """
-    who, colon, rest = message.partition(": ")
+    who, colon, rest = _plain(message).partition(": ")
     errors.print(Text.assemble((who + colon, "bold red"), rest), soft_wrap=True)

@@ -176,6 +176,9 @@ def _build(config: dict[str, Any], tensors: Mapping[str, Array], known: Mapping[
             raise ValueError(f"{name} of shape {tensors[name].shape}, not {values.shape}")
         if tensors[name].dtype.name not in _STORED:
             raise ValueError(f"{name} of type {tensors[name].dtype}, not floating")
+    for name in network.state:
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{name} with NaN or Inf")
     for i, layer in enumerate(network.layers):
         layer.parameters = {name: tensors[f"{i}.{name}"].copy() for name in layer.parameters}
         for name, values in layer.state.items():
