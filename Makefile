@@ -44,19 +44,24 @@ ASAN := LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=
 TSAN := LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=die_after_fork=0:halt_on_error=1 \
   OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=3
 
-# $(call watch,name,sanitizers,environment)
+# With GCC 12's address sanitizer a child that was forked while other threads allocate was seen to hang once in some
+# 5,000 forks; never in 4,500 without it. The likely cause is a lock of the sanitizer's own allocator that another thread
+# held. That one test runs without it, and under the thread sanitizer.
+FORKS := --deselect tests/kernels/test_threads.py::test_fork_while_others_compute
+
+# $(call watch,name,sanitizers,environment,options of pytest)
 define watch
 	$(WATCHED)/bin/python -m pip install -q --no-deps --force-reinstall -C build-dir=build/watched-$(1) \
 	  -C cmake.define.XHAT_SANITIZE=$(2) .
 	setarch -R env $(3) $(WATCHED)/bin/python -c \
 	  "from xhat import kernels; assert kernels.native.__file__.startswith('$(CURDIR)/$(WATCHED)/'), kernels.reason"
-	setarch -R env $(3) $(WATCHED)/bin/python -m pytest -q -s tests/kernels
+	setarch -R env $(3) $(WATCHED)/bin/python -m pytest -q -s $(4) tests/kernels
 endef
 
 sanitize:
 	$(PYTHON) -m venv $(WATCHED)
 	$(WATCHED)/bin/python -m pip install -q numpy safetensors pytest hypothesis mpmath ml_dtypes
-	$(call watch,memory,address$(comma)undefined,$(ASAN))
+	$(call watch,memory,address$(comma)undefined,$(ASAN),$(FORKS))
 	$(call watch,threads,thread,$(TSAN))
 
 # The numbers and the picture in README.md. Fashion-MNIST and torch take part where they are installed.
