@@ -6,12 +6,16 @@ or one result off by a thousandth. What is not arithmetic in this sense (message
 
 import ast
 import copy
-import importlib.util
+import importlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import NamedTuple
+
+from xhat.core import Layer
 
 _EXCHANGED = {
     ast.Add: ast.Sub,
@@ -144,10 +148,52 @@ def _changes(node: ast.expr | ast.AugAssign) -> Iterator[ast.expr | ast.stmt]:
     yield ast.BinOp(node, ast.Mult(), ast.Constant(1.001))
 
 
-def load(mutant: Mutant, package: str) -> ModuleType:
-    """Run a mutant as a module of its own."""
-    name = f"{package}._mutant"
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader=None))
-    sys.modules[name] = module
-    exec(compile(mutant.tree, mutant.name, "exec"), module.__dict__)
-    return module
+def files(layer: type[Layer]) -> list[Path]:
+    """Where a layer's functions and those of its Ops are written: its own file, or some of its package's."""
+    ops = {case.layer.op(case.training) for case in layer.cases()}
+    modules = {function.__module__ for op in ops for function in op} | {
+        layer.settings.__module__,
+        layer.cases.__module__,
+    }
+    return sorted({Path(sys.modules[name].__file__) for name in modules if name != "xhat.core"})
+
+
+@contextmanager
+def loaded(mutant: Mutant, path: Path, name: str) -> Iterator[ModuleType]:
+    """Import the module `name` anew with the file at `path` replaced by the mutant; afterwards all is as it was."""
+    parent, _, last = name.rpartition(".")
+    inside = [other for other in sys.modules if other == name or other.startswith(f"{name}.")]
+    kept = {other: sys.modules.pop(other) for other in inside}
+    finder = _Finder(path, compile(mutant.tree, str(path), "exec"))
+    sys.meta_path.insert(0, finder)
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.meta_path.remove(finder)
+        for other in [other for other in sys.modules if other == name or other.startswith(f"{name}.")]:
+            del sys.modules[other]
+        sys.modules.update(kept)
+        setattr(sys.modules[parent], last, kept[name])
+
+
+class _Finder:
+    """Finds the module that lies at a path, and runs other code in its place."""
+
+    def __init__(self, path: Path, code: CodeType) -> None:
+        self.path, self.code = path, code
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        wanted = self.path.parent.name if self.path.stem == "__init__" else self.path.stem
+        if name.rpartition(".")[2] != wanted:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is None or spec.origin is None or not self.path.samefile(spec.origin):
+            return None
+        spec.loader = self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Let the import system make it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(self.code, module.__dict__)

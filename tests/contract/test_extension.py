@@ -36,7 +36,9 @@ def test_toy_layer_keeps_the_contract(case):
 
 
 def test_faults_in_the_toy_layer_are_caught():
-    alive, count = survivors(dynamic_tanh.__file__, lambda module: judge_layer(module, "DynamicTanh"))
+    alive, count = survivors(
+        dynamic_tanh.__file__, dynamic_tanh.__name__, lambda module: judge_layer(module, "DynamicTanh")
+    )
     assert count > 20
     assert not alive, "\n".join(alive)
 

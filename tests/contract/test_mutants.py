@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import sys
 import warnings
 from pathlib import Path
 
@@ -18,15 +17,16 @@ from xhat.layers import LAYERS, losses
 EQUIVALENT = {}
 
 
-def survivors(path, judge):
-    """The mutants of a file that no judgement objects to, and how many there were."""
+def survivors(path, name, judge):
+    """The mutants of a file that no judgement of the module `name` objects to, and how many there were."""
     alive, count = [], 0
     for mutant in mutants.mutants(Path(path)):
         count += 1
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                judge(mutants.load(mutant, "tests.contract"))
+                with mutants.loaded(mutant, Path(path), name) as module:
+                    judge(module)
             except Exception:  # an error of any kind is seen by whoever runs the tests
                 continue
         if mutant.name not in EQUIVALENT:
@@ -42,15 +42,20 @@ def judge_layer(module, name):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_what_is_no_fault_is_not_caught(layer):
-    """The file itself, run as a mutant is, passes: what is caught is the fault, not the way it is run."""
-    tree = ast.parse(Path(sys.modules[layer.__module__].__file__).read_text())
-    judge_layer(mutants.load(mutants.Mutant("none", tree), "tests.contract"), layer.__name__)
+    """The files themselves, run as mutants are, pass: what is caught is the fault, not the way it is run."""
+    for path in mutants.files(layer):
+        nothing = mutants.Mutant("none", ast.parse(path.read_text()))
+        with mutants.loaded(nothing, path, layer.__module__) as module:
+            judge_layer(module, layer.__name__)
+            assert getattr(module, layer.__name__) is not layer
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
 def test_faults_in_a_layer_are_caught(layer):
-    path = sys.modules[layer.__module__].__file__
-    alive, count = survivors(path, lambda module: judge_layer(module, layer.__name__))
+    alive, count = [], 0
+    for path in mutants.files(layer):
+        found, seeded = survivors(path, layer.__module__, lambda module: judge_layer(module, layer.__name__))
+        alive, count = alive + found, count + seeded
     print(f"{layer.__name__}: {count} faults seeded, {len(alive)} survived")
     assert count >= 2
     assert not alive, "\n".join(alive)
@@ -64,7 +69,7 @@ def test_faults_in_a_loss_are_caught():
                 for judgement in LOSS_JUDGEMENTS:
                     judgement(loss, case)
 
-    alive, count = survivors(losses.__file__, judge)
+    alive, count = survivors(losses.__file__, losses.__name__, judge)
     print(f"losses: {count} faults seeded, {len(alive)} survived")
     assert count >= 20
     assert not alive, "\n".join(alive)
