@@ -30,7 +30,7 @@ def as_values(who: str, name: str, x: ArrayLike) -> Array:
             f"{who}: expected {name} without a mask, got a masked array. "
             f"Fill the gaps first, for example with {name}.filled(0)."
         )
-    values = _as_array(who, name, x)
+    values = as_array(who, name, x)
     if values.dtype.name not in _FLOATS:
         raise TypeError(
             f"{who}: expected {name} of type {_TYPES}, got {values.dtype}. "
@@ -53,7 +53,7 @@ def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -
 
 def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...], advice: str) -> Array:
     """Return a parameter of exactly `shape` with its own type; integers become float64."""
-    parameter = _as_array(who, name, values)
+    parameter = as_array(who, name, values)
     if isinstance(values, np.ma.MaskedArray) or not (parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS):
         got = "a masked array" if isinstance(values, np.ma.MaskedArray) else str(parameter.dtype)
         raise TypeError(f"{who}: expected {name} of type {_TYPES} or integer, got {got}. {advice}")
@@ -68,7 +68,7 @@ def as_targets(who: str, name: str, targets: ArrayLike) -> Array:
     """Return targets as an array; its type and shape are for the loss to judge."""
     if isinstance(targets, np.ma.MaskedArray):
         raise TypeError(f"{who}: expected {name} without a mask, got a masked array. Leave such samples out.")
-    return _as_array(who, name, targets)
+    return as_array(who, name, targets)
 
 
 def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], advice: str) -> Array:
@@ -223,7 +223,8 @@ def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...]) -> None:
 def check_cache(who: str, cache: object, *kinds: type) -> None:
     """Refuse anything but a cache that the matching forward makes."""
     if type(cache) not in kinds:
-        names = " or ".join(_qualified(kind) for kind in kinds)
+        first, *others = (_qualified(kind) for kind in kinds)
+        names = " or ".join([first, *(other.rpartition(".")[2] for other in others)])
         raise TypeError(
             f"{who}: expected a cache of type {names}, got {_qualified(type(cache))}. "
             "Pass on the cache that forward returned."
@@ -247,7 +248,8 @@ def _is_real(value: object) -> TypeGuard[float]:
     return _is_whole(value) or isinstance(value, float | np.floating)
 
 
-def _as_array(who: str, name: str, values: ArrayLike) -> Array:
+def as_array(who: str, name: str, values: ArrayLike) -> Array:
+    """Return any values as an array; type and shape are for the caller to judge."""
     try:
         return np.asarray(values)
     except (TypeError, ValueError) as error:

@@ -115,6 +115,8 @@ class Case:
         Which of the layer's two Ops is meant.
     parameters : mapping of str to array_like
         Parameters to use instead of random ones.
+    arguments : mapping of str to array
+        What else the forward pass is called with: an entry, or a row, for every sample.
     y : array_like, optional
         The output, worked out by hand.
     dy, dx : array_like, optional
@@ -128,6 +130,7 @@ class Case:
     x: tuple[int, ...] | Array
     training: bool = True
     parameters: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])
+    arguments: Mapping[str, Array] = field(default_factory=dict[str, Array])
     y: ArrayLike | None = None
     dy: ArrayLike | None = None
     dx: ArrayLike | None = None
@@ -149,7 +152,8 @@ class Case:
         """Return a short name for a test report."""
         shape = "x".join(map(str, self.x if isinstance(self.x, tuple) else np.shape(self.x)))
         by_hand = "" if self.y is None else ", by hand"
-        return f"{self.layer!r} on {shape}{'' if self.training else ', predicting'}{by_hand}"
+        given = "".join(f" with {name}" for name in self.arguments)
+        return f"{self.layer!r} on {shape}{given}{'' if self.training else ', predicting'}{by_hand}"
 
 
 class LossCase(NamedTuple):

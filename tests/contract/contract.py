@@ -8,6 +8,7 @@ import inspect
 import pickle
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -33,7 +34,7 @@ def arguments(case: Case, parameters: dict[str, Any]) -> dict[str, Any]:
     """What the case's Op is called with; copied, so that a random generator draws the same mask again."""
     layer = copy.copy(case.layer)
     layer.parameters = parameters
-    return copy.deepcopy(layer.arguments(case.training))
+    return copy.deepcopy({**layer.arguments(case.training), **case.arguments})
 
 
 def run(case: Case, x: Any, parameters: dict[str, Any], dy: Any) -> tuple[Any, Any, Any]:
@@ -124,8 +125,7 @@ def judge_agreement(case: Case, dtype: Any = np.float64) -> None:
             like = x if name == "dx" else parameters[name[1:]]
             assert got.shape == like.shape
             _close(f"{variant} {name}", got, true, like.dtype, floor=float(np.abs(dy.astype(float)).max()))
-        for name, kept in cache._asdict().items():
-            true = getattr(true_cache, name)
+        for (name, kept), (_, true) in zip(saved(cache), saved(true_cache), strict=True):
             if isinstance(kept, np.ndarray) and kept.dtype == np.float64:
                 rounding = 1e-11 + 1e-15 * float(np.abs(x).max())
                 assert np.allclose(kept, np.asarray(true, float), rtol=1e-12, atol=rounding), f"{variant} cache.{name}"
@@ -134,6 +134,19 @@ def judge_agreement(case: Case, dtype: Any = np.float64) -> None:
     assert np.array_equal(x, inputs[0]), "forward or backward changed x"
     assert np.array_equal(dy, inputs[1]), "forward or backward changed dy"
     assert all(np.array_equal(parameters[name], values) for name, values in inputs[2].items())
+
+
+def saved(cache: Any, name: str = "cache") -> Iterator[tuple[str, Any]]:
+    """What a cache holds, and what the caches in it hold."""
+    for field, kept in cache._asdict().items():
+        inside = kept if isinstance(kept, tuple) else ()
+        if hasattr(kept, "_asdict"):
+            yield from saved(kept, f"{name}.{field}")
+        elif any(hasattr(part, "_asdict") for part in inside):
+            for i, part in enumerate(inside):
+                yield from saved(part, f"{name}.{field}[{i}]")
+        else:
+            yield f"{name}.{field}", kept
 
 
 def _close(what: str, got: Any, true: Any, dtype: Any, floor: float = 0.0) -> None:
@@ -266,10 +279,8 @@ def check_errors(case: Case, variant: str) -> None:
             assert y.shape == ()
         for bad in (None, (), tuple(cache), 7):
             assert_refused(lambda bad=bad: op.backward(dy, bad))
-        for name, kept in cache._asdict().items():
-            for bad in forgeries(kept):
-                forged = cache._replace(**{name: bad})
-                assert_refused(lambda forged=forged: op.backward(dy, forged), f"cache.{name} = {bad!r}")
+        for what, forged in forged_caches(cache):
+            assert_refused(lambda forged=forged: op.backward(dy, forged), what)
 
 
 def check_extremes(case: Case, variant: str) -> None:
@@ -288,6 +299,19 @@ def check_extremes(case: Case, variant: str) -> None:
             gradients = op.backward(rng.standard_normal(y.shape), cache)
             for name, values in {"y": y, **gradients._asdict()}.items():
                 assert values is None or np.isfinite(values).all(), f"{name} is not finite for x of {scale}"
+
+
+def forged_caches(cache: Any) -> Iterator[tuple[str, Any]]:
+    """The cache with one saved value exchanged, and what that was; also inside the caches that it holds."""
+    for name, kept in cache._asdict().items():
+        for bad in forgeries(kept):
+            yield f"cache.{name} = {bad!r}", cache._replace(**{name: bad})
+        inside = kept if isinstance(kept, tuple) and not hasattr(kept, "_asdict") else (kept,)
+        for i, part in enumerate(inside):
+            if hasattr(part, "_asdict"):
+                for what, forged in forged_caches(part):
+                    changed = forged if part is kept else (*inside[:i], forged, *inside[i + 1 :])
+                    yield f"{name}[{i}]: {what}", cache._replace(**{name: changed})
 
 
 def forgeries(kept: Any) -> Iterator[Any]:
@@ -317,6 +341,7 @@ def check_empty(case: Case, variant: str) -> None:
     """An empty batch gives an empty output and zero gradients for the parameters."""
     x, parameters = case.draw(np.random.default_rng(6), np.float32)
     empty = x[:0]
+    case = replace(case, arguments={name: values[:0] for name, values in case.arguments.items()})
     with kernels.use(variant):
         try:
             y, _ = case.layer.op(case.training).forward(empty, **arguments(case, parameters))

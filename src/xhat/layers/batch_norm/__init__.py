@@ -14,35 +14,48 @@ Source: Ioffe, Szegedy 2015, "Batch normalization", arXiv:1502.03167, algorithms
 form follows from the unnumbered equations of its section 3. Derivation: docs/batch_norm.md
 """
 
+from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.layer import BatchNorm
-from xhat.layers.batch_norm.pair import FIXED, OP, apply, backward, forward
+from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, apply, backward, forward, moments, renorm, sums
 from xhat.layers.batch_norm.reference import (
     Cache,
     FixedCache,
     Grads,
+    Moments,
+    Sums,
     reference_apply,
     reference_apply_backward,
     reference_backward,
     reference_forward,
 )
 from xhat.layers.batch_norm.running import RunningStatistics
+from xhat.layers.batch_norm.virtual import VirtualCache
 
 __all__ = [
     "FIXED",
     "OP",
+    "RENORM",
+    "VIRTUAL",
     "BatchNorm",
     "Cache",
     "FixedCache",
     "Grads",
+    "Moments",
+    "RenormCache",
     "RunningStatistics",
+    "Sums",
+    "VirtualCache",
     "apply",
     "backward",
     "forward",
+    "moments",
     "reference_apply",
     "reference_apply_backward",
     "reference_backward",
     "reference_forward",
+    "renorm",
+    "sums",
 ]
 
-for _kind in (BatchNorm, Cache, FixedCache, Grads, RunningStatistics):
+for _kind in (BatchNorm, Cache, FixedCache, Grads, Moments, RenormCache, RunningStatistics, Sums, VirtualCache):
     _kind.__module__ = __name__  # the rooms inside are nobody's business: messages and pickles name the layer

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from xhat.checks import Array, as_axis, as_count, as_eps, as_parameter_dtype
-from xhat.core import Case, Layer
-from xhat.layers.batch_norm.pair import FIXED, OP
+from xhat.core import Case, Layer, Op
+from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, as_d_max, as_r_max
 from xhat.layers.batch_norm.running import RunningStatistics
 
 
@@ -33,6 +33,13 @@ class BatchNorm(Layer):
         1 for (N, C, ...), -1 for channels last, 0 for features x samples.
     affine : bool
         Whether to scale and shift by learned gamma and beta.
+    virtual_batch : int, optional
+        Samples per virtual ("ghost") batch: in training each part of so many samples has statistics of its own.
+    renorm : tuple of two float, optional
+        (r_max, d_max) of batch renormalization, see `xhat.batch_norm.renorm`. May be set anew while training goes on.
+    frozen : bool
+        Whether training too normalizes with the running statistics and leaves them alone, for fine-tuning; gamma and
+        beta still learn. May be set anew.
     nonfinite : {"raise", "skip"}
         What the running statistics do with a batch that holds a NaN or Inf.
     dtype : dtype
@@ -73,6 +80,9 @@ class BatchNorm(Layer):
         unbiased: bool = False,
         channel_axis: int = 1,
         affine: bool = True,
+        virtual_batch: int | None = None,
+        renorm: tuple[float, float] | None = None,
+        frozen: bool = False,
         nonfinite: str = "raise",
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -82,6 +92,14 @@ class BatchNorm(Layer):
         self.eps = as_eps(who, eps)
         self.channel_axis = as_axis(who, "channel_axis", channel_axis, None)
         self.affine = bool(affine)
+        self.frozen = frozen
+        self.renorm = renorm
+        if virtual_batch is not None:
+            advice = "Give the samples per virtual batch."
+            virtual_batch = as_count(who, "virtual_batch", virtual_batch, 1, advice)
+            if renorm is not None:
+                raise ValueError(f"{who}: expected virtual_batch or renorm, got both. Choose one of them.")
+        self.virtual_batch = virtual_batch
         kind = as_parameter_dtype(who, dtype)
         if self.affine:
             self.parameters = {"gamma": np.ones(self.channels, kind), "beta": np.zeros(self.channels, kind)}
@@ -107,18 +125,62 @@ class BatchNorm(Layer):
         """What happens to a batch whose statistics are not finite: "raise" or "skip"."""
         return self.statistics.nonfinite
 
+    @property
+    def renorm(self) -> tuple[float, float] | None:
+        """(r_max, d_max) of batch renormalization, or None."""
+        return self._renorm
+
+    @renorm.setter
+    def renorm(self, limits: tuple[float, float] | None) -> None:
+        if limits is not None:
+            if not isinstance(limits, tuple | list) or len(limits) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(
+                    f"BatchNorm: expected renorm as (r_max, d_max), got {limits!r}. Give (3.0, 5.0), or None."
+                )
+            limits = as_r_max("BatchNorm", limits[0]), as_d_max("BatchNorm", limits[1])
+        self._renorm = limits
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves the running statistics alone, and normalizes with them."""
+        return self._frozen
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        self._frozen = bool(frozen)
+
+    def op(self, training: bool) -> Op:
+        """Return the Op that serves."""
+        if not training or self.frozen:
+            return FIXED
+        return RENORM if self.renorm is not None else VIRTUAL if self.virtual_batch is not None else OP
+
     def arguments(self, training: bool) -> dict[str, Any]:
         """Return what the Op's forward is called with."""
-        parameters = {"gamma": None, "beta": None, **self.parameters}
-        settings = {"eps": self.eps, "channel_axis": self.channel_axis}
-        if training:
-            return {**parameters, **settings}
-        return {**parameters, "mean": self.statistics.mean, "var": self.statistics.var, **settings}
+        arguments = {"gamma": None, "beta": None, **self.parameters, "eps": self.eps, "channel_axis": self.channel_axis}
+        op = self.op(training)
+        if op is FIXED or op is RENORM:
+            arguments |= {"mean": self.statistics.mean, "var": self.statistics.var}
+        if op is RENORM and self.renorm is not None:
+            arguments |= {"r_max": self.renorm[0], "d_max": self.renorm[1]}
+        if op is VIRTUAL:
+            arguments |= {"virtual_batch": self.virtual_batch}
+        return arguments
 
-    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Any]:
-        """Return the output and the cache that `backward` needs; in training, learn the batch's statistics."""
-        y, cache = super().forward(x, training=training)
-        if training:
+    def forward(self, x: ArrayLike, *, training: bool = False, weights: ArrayLike | None = None) -> tuple[Array, Any]:
+        """Return the output and the cache that `backward` needs; in training, learn the batch's statistics.
+
+        Parameters
+        ----------
+        x : array_like
+            Any shape with the layer's channels.
+        training : bool
+            Whether statistics come from this batch.
+        weights : array_like, optional
+            As in `xhat.batch_norm.forward`.
+        """
+        y, cache = self.op(training).forward(x, **self.arguments(training), weights=weights)
+        if training and not self.frozen:
             self.statistics.update(cache)
         return y, cache
 
@@ -198,3 +260,88 @@ class BatchNorm(Layer):
             dy=[[1]],
             dx=[[2]],
         )
+        yield Case(cls(3), x=(5, 3), arguments={"weights": np.array([1.0, 0.5, 0.0, 3.0, 2.25])})
+        per_entry = np.array([[1.0, 0.0], [0.25, 1.0], [0.0, 2.0]])
+        yield Case(cls(2), x=(3, 2, 2), arguments={"weights": per_entry})
+        yield Case(cls(2, affine=False, channel_axis=-1), x=(3, 2, 2), arguments={"weights": per_entry})
+        x = 1e8 + np.array([[0.1, 0.5], [1.7, -0.2], [-1.1, 0.3]])
+        yield Case(cls(2), x=x, arguments={"weights": np.array([1.0, 3.0, 0.5])})
+        # weights as copies: 1, 3, 3, 3 has mean 5/2 and variance 3/4, so with eps = 1/4 the root is 1; the last is missing
+        yield Case(
+            cls(1, eps=0.25),
+            x=np.array([[1.0], [3.0], [np.nan]]),
+            arguments={"weights": np.array([1.0, 3.0, 0.0])},
+            parameters={"gamma": [2], "beta": [10]},
+            y=[[7], [11], [0]],
+            dy=[[8], [0], [5]],
+            dx=[[3], [-3], [0]],
+        )
+        yield Case(cls(3, virtual_batch=2), x=(7, 3, 2))
+        yield Case(cls(2, virtual_batch=3, channel_axis=0), x=(2, 6))
+        # three virtual batches, the last one with the rest: variances 1, 1, 6, so with eps = 3 the roots are 2, 2, 3
+        yield Case(
+            cls(1, virtual_batch=2, eps=3.0),
+            x=np.array([[1.0], [3.0], [1.0], [3.0], [2.0], [5.0], [8.0]]),
+            parameters={"gamma": [6], "beta": [10]},
+            y=[[7], [13], [7], [13], [4], [10], [16]],
+            dy=[[4], [0], [0], [0], [3], [0], [0]],
+            dx=[[4.5], [-4.5], [0], [0], [2], [-2], [0]],
+        )
+        # far from the running statistics: r and d are at their limits, so that they do not move with x
+        renormalizing = cls(3, renorm=(1.5, 0.25))
+        renormalizing.statistics.mean[...] = [9, -9, 9]
+        renormalizing.statistics.var[...] = [100, 0.01, 100]
+        yield Case(renormalizing, x=(5, 3, 2))
+        renormalizing = cls(2, affine=False, renorm=(2.0, 3.0))
+        renormalizing.statistics.mean[...] = 20
+        renormalizing.statistics.var[...] = 0.01
+        yield Case(renormalizing, x=(4, 2))
+        # by hand. Mean 2, variance 1; running mean -3, variance 22: with eps = 3 the roots are 2 and 5, r = 2/5, d = 1
+        renormalizing = cls(1, renorm=(3.0, 5.0), eps=3.0)
+        renormalizing.statistics.mean[...] = -3
+        renormalizing.statistics.var[...] = 22
+        yield Case(
+            renormalizing,
+            x=np.array([[1.0], [1.0], [3.0], [3.0]]),
+            parameters={"gamma": [10], "beta": [0]},
+            y=[[8], [8], [12], [12]],
+            dy=[[4], [0], [0], [0]],
+            dx=[[5.5], [-2.5], [-1.5], [-1.5]],
+        )
+        # a running variance of 0 and an eps of 0: r is at its lower limit, and d is 0
+        renormalizing = cls(1, renorm=(2.0, 5.0), eps=0.0)
+        renormalizing.statistics.mean[...] = 1
+        renormalizing.statistics.var[...] = 0
+        yield Case(
+            renormalizing,
+            x=np.array([[1.0], [3.0]]),
+            parameters={"gamma": [4], "beta": [10]},
+            y=[[8], [12]],
+            dy=[[1], [0]],
+            dx=[[0], [0]],
+        )
+        # neighbours in float64: their mean lies between two numbers, as does its distance from the running mean
+        neighbours = np.array([[1.0], [1.0], [1 + 2.0**-52], [1 + 2.0**-52]])
+        yield Case(
+            cls(1, eps=0.0),
+            x=neighbours,
+            parameters={"gamma": [2], "beta": [1]},
+            y=[[-1], [-1], [3], [3]],
+            dy=[[2.0**-53], [0], [0], [0]],
+            dx=[[1], [-1], [0], [0]],
+        )
+        renormalizing = cls(1, renorm=(3.0, 5.0), eps=0.0)
+        renormalizing.statistics.mean[...] = 1
+        renormalizing.statistics.var[...] = 2.0**-106
+        yield Case(
+            renormalizing,
+            x=neighbours,
+            parameters={"gamma": [2], "beta": [3]},
+            y=[[3], [3], [7], [7]],
+            dy=[[2.0**-53], [0], [0], [0]],
+            dx=[[1], [-1], [0], [0]],
+        )
+        frozen = cls(2, eps=3.0, frozen=True)
+        frozen.statistics.mean[...] = [1, 2]
+        frozen.statistics.var[...] = [1, 22]
+        yield Case(frozen, x=(3, 2))

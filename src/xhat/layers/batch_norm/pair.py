@@ -1,46 +1,95 @@
-"""Batch normalization on arrays: arguments are judged, then the kernels or the reference compute."""
+"""Batch normalization on arrays, forward and backward, whole and in parts."""
+
+from __future__ import annotations
 
 import math
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat import kernels
-from xhat.checks import (
-    Array,
-    as_axis,
-    as_eps,
-    as_gradient,
-    as_output,
-    as_parameter,
-    as_real,
-    as_statistic,
-    as_values,
-    check_cache,
-    check_range,
-)
+from xhat.checks import Array, as_count, as_eps, as_gradient, as_output, as_real, check_cache
 from xhat.core import Op
+from xhat.layers.batch_norm import compute
+from xhat.layers.batch_norm.arguments import (
+    as_cache,
+    as_fixed,
+    as_fixed_cache,
+    as_inputs,
+    as_moments,
+    as_renorm_cache,
+    as_sums,
+    as_virtual_cache,
+    as_weights,
+    check_enough,
+    check_whole,
+    count_of,
+)
+from xhat.layers.batch_norm.correction import (
+    RenormCache,
+    corrected,
+    correction,
+    parameter_gradients,
+    reference_renorm,
+    reference_renorm_backward,
+)
 from xhat.layers.batch_norm.reference import (
     Cache,
     FixedCache,
     Grads,
-    averaged_axes,
+    Moments,
+    Sums,
+    batch_axis,
     reference_apply,
     reference_apply_backward,
     reference_backward,
     reference_forward,
 )
+from xhat.layers.batch_norm.virtual import (
+    VirtualCache,
+    reference_virtual,
+    reference_virtual_backward,
+    virtual_batches,
+)
 
 
+@overload
 def forward(
     x: ArrayLike,
     gamma: ArrayLike | None = None,
     beta: ArrayLike | None = None,
     eps: float = 1e-5,
     channel_axis: int = 1,
+    weights: ArrayLike | None = None,
     *,
+    virtual_batch: None = None,
+    moments: Moments | None = None,
     out: Array | None = None,
-) -> tuple[Array, Cache]:
+) -> tuple[Array, Cache]: ...
+@overload
+def forward(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    weights: ArrayLike | None = None,
+    *,
+    virtual_batch: int,
+    out: Array | None = None,
+) -> tuple[Array, VirtualCache]: ...
+def forward(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    weights: ArrayLike | None = None,
+    *,
+    virtual_batch: int | None = None,
+    moments: Moments | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Cache | VirtualCache]:
     """Give every channel of `x` mean 0 and variance 1 over the batch and all positions, then scale and shift.
 
     Parameters
@@ -54,6 +103,16 @@ def forward(
     channel_axis : int
         The axis that statistics are kept apart for: 1 for (N, C, ...), -1 for channels last, 0 for
         features x samples.
+    weights : array_like, optional
+        How often each entry counts in the statistics, >= 0, no unit; the same for all channels. Shape (N,), or that of
+        x without the channel axis; may be bool. A weight of 2 is as good as a second copy; 0 takes an entry out of the
+        statistics. Such an entry is still normalized with them, unless it is NaN or Inf: then it is missing, y and dx
+        are 0 there, and its dy counts for nothing.
+    virtual_batch : int, optional
+        Samples per virtual ("ghost") batch: consecutive samples, each part normalized by itself. A rest that is
+        shorter belongs to the last one.
+    moments : Moments, optional
+        Of a larger batch that `x` is a part of, merged from `moments` of all parts.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -61,7 +120,7 @@ def forward(
     -------
     y : array
         Shape and type of `x`.
-    cache : Cache
+    cache : Cache or VirtualCache
         For `backward`, and for `RunningStatistics.update`.
 
     Raises
@@ -70,7 +129,7 @@ def forward(
         If an argument has the wrong type; integers in `x` must be converted first.
     ValueError
         If a shape does not fit, an axis does not exist, `eps` is negative or not finite, the variance overflows, or
-        there is one value per channel: its variance is 0 and says nothing.
+        there is one value (of positive weight) per channel: its variance is 0 and says nothing.
 
     Notes
     -----
@@ -81,7 +140,8 @@ def forward(
 
     References
     ----------
-    Ioffe, Szegedy 2015, arXiv:1502.03167, algorithm 1.
+    Ioffe, Szegedy 2015, arXiv:1502.03167, algorithm 1. Virtual batches: Hoffer, Hubara, Soudry 2017,
+    arXiv:1705.08741, algorithm 1.
 
     Examples
     --------
@@ -90,26 +150,53 @@ def forward(
     >>> print(y, cache.mean, cache.var)
     [[-1. -1.]
      [ 1.  1.]] [2. 4.] [ 1. 16.]
+
+    The last sample is padding:
+
+    >>> y, cache = xhat.batch_norm.forward(np.array([[1.0], [3.0], [np.nan]]), eps=0.0, weights=[1, 1, 0])
+    >>> print(y.T, cache.mean, cache.count)
+    [[-1.  1.  0.]] [2.] 2.0
     """
     who = "batch_norm.forward"
-    given = x, gamma, beta
-    x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
+    given = x, gamma, beta, weights
+    x, axis, gamma, beta = as_inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
-    count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
-    if count == 1:
-        raise ValueError(
-            f"{who}: expected at least 2 values per channel, got 1 in x of shape {x.shape}. "
-            "Use a larger batch, batch_norm.apply with fixed statistics, or layer_norm."
-        )
-    y = as_output(who, out, x.shape, x.dtype, *given)
-    if kernels.serves(x.dtype):
-        statistics = kernels.channels_forward(_view(x, axis), _wide(gamma), _wide(beta), eps, _view(y, axis))
+    weights = as_weights(who, "weights", weights, x, axis)
+    if moments is not None:
+        moments = as_moments(who, moments, x.shape[axis : axis + 1])
+        if virtual_batch is not None:
+            raise ValueError(
+                f"{who}: expected moments or virtual_batch, got both. Virtual batches have statistics of their own."
+            )
+        own = count_of(x, axis, weights)
+        if moments.count < own * (1 - 1e-9):
+            raise ValueError(
+                f"{who}: expected moments of at least the {own:g} values of this x, got {moments.count:g}. "
+                "Merge what batch_norm.moments returned for all parts."
+            )
+    if virtual_batch is not None:
+        virtual_batch = as_count(who, "virtual_batch", virtual_batch, 1, "Give the samples per virtual batch.")
+        parts = list(virtual_batches(x.shape, axis, virtual_batch))
     else:
-        with np.errstate(all="ignore"):
-            y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axis)
-        statistics = kernels.Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
-    check_range(who, x, statistics.var, averaged_axes(x.ndim, axis))
-    return y, Cache(x, gamma, beta, *statistics, count, axis)
+        parts = []
+    for part, samples in parts:
+        place = f" of the virtual batch from sample {samples.start}"
+        check_enough(who, x[part], axis, None if weights is None else weights[samples], place)
+    if not parts and moments is None:
+        check_enough(who, x, axis, weights)
+
+    y = as_output(who, out, x.shape, x.dtype, *given)
+    if not parts:
+        return y, compute.normalize(who, x, axis, gamma, beta, eps, weights, count_of(x, axis, weights), y, moments)
+    caches: list[Cache] = []
+    for part, samples in parts:
+        part_x, part_y = np.ascontiguousarray(x[part]), np.ascontiguousarray(y[part])
+        part_weights = None if weights is None else weights[samples]
+        count = count_of(part_x, axis, part_weights)
+        cache = compute.normalize(who, part_x, axis, gamma, beta, eps, part_weights, count, part_y)
+        caches.append(cache._replace(x=x[part]))
+        _write_back(part_y, y[part])
+    return y, VirtualCache(tuple(caches), axis)
 
 
 def apply(
@@ -120,6 +207,7 @@ def apply(
     var: ArrayLike,
     eps: float = 1e-5,
     channel_axis: int = 1,
+    weights: ArrayLike | None = None,
     *,
     out: Array | None = None,
 ) -> tuple[Array, FixedCache]:
@@ -133,6 +221,8 @@ def apply(
         Unit of x.
     var : array_like, shape (C,)
         Finite and not negative; unit of x².
+    weights : array_like, optional
+        As in `forward`, but the statistics are given: only says what is missing (NaN or Inf under a weight of 0).
 
     Returns
     -------
@@ -158,46 +248,114 @@ def apply(
     [[1. 0.]]
     """
     who = "batch_norm.apply"
-    given = x, gamma, beta, mean, var
-    x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
+    given = x, gamma, beta, mean, var, weights
+    x, axis, gamma, beta = as_inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
-    advice = "Give statistics with one finite entry per channel and no negative variance."
-    shape = x.shape[axis : axis + 1]
-    mean = as_parameter(who, "mean", mean, shape, advice).astype(np.float64)
-    var = as_parameter(who, "var", var, shape, advice).astype(np.float64)
-    if not (np.isfinite(mean).all() and np.isfinite(var).all() and (var >= 0).all()):
-        worst = int(np.flatnonzero(~(np.isfinite(mean) & np.isfinite(var) & (var >= 0)))[0])
-        raise ValueError(
-            f"{who}: expected finite mean and var >= 0, got mean {mean[worst]:g} and var {var[worst]:g} "
-            f"in channel {worst}. {advice}"
-        )
+    mean, var = as_fixed(who, mean, var, x.shape[axis : axis + 1])
+    weights = as_weights(who, "weights", weights, x, axis)
     y = as_output(who, out, x.shape, x.dtype, *given)
-    spread = var + eps
-    rstd = np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
-    if kernels.serves(x.dtype):
-        kernels.channels_apply(_view(x, axis), _wide(gamma), _wide(beta), mean, rstd, _view(y, axis))
-    else:
-        with np.errstate(all="ignore"):
-            y[...], _ = reference_apply(x.astype(np.float64), gamma, beta, mean, var, eps, axis)
-    return y, FixedCache(x, gamma, beta, mean, rstd, axis)
+    return y, compute.apply_fixed(x, axis, gamma, beta, mean, var, eps, weights, y)
 
 
-def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = None) -> Grads:
-    """Return the gradients of `forward` or of `apply`; the cache says which.
+def renorm(
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    mean: ArrayLike,
+    var: ArrayLike,
+    eps: float = 1e-5,
+    channel_axis: int = 1,
+    weights: ArrayLike | None = None,
+    *,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    out: Array | None = None,
+) -> tuple[Array, RenormCache]:
+    """Normalize with the batch's statistics, then bring the result where running statistics would have put it.
+
+    y = (x_hat * r + d) * gamma + beta, with r and d from the two kinds of statistics, clipped, and constants in the
+    backward pass. With r_max = 1 and d_max = 0 it is batch norm; without a limit its output is that of `apply`, but its
+    gradient knows that the batch's statistics move.
+
+    Parameters
+    ----------
+    x, gamma, beta, eps, channel_axis, weights, out
+        As in `forward`.
+    mean, var : array_like, shape (C,)
+        Running statistics, as in `apply`.
+    r_max : float
+        Largest r, >= 1, no unit; the smallest is 1 / r_max. The paper goes from 1 to 3 while training settles.
+    d_max : float
+        Largest size of d, >= 0, no unit. The paper goes from 0 to 5.
+
+    Returns
+    -------
+    y : array
+        Shape and type of `x`.
+    cache : RenormCache
+        For the same `backward`, and for `RunningStatistics.update`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `forward` and `apply`.
+
+    References
+    ----------
+    Ioffe 2017, "Batch renormalization", arXiv:1702.03275, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> x = np.array([[1.0], [3.0]])  # mean 2, variance 1
+    >>> y, cache = xhat.batch_norm.renorm(x, None, None, mean=[1.0], var=[4.0], eps=0.0)
+    >>> print(y.T, cache.r, cache.d)
+    [[0. 1.]] [0.5] [0.5]
+    """
+    who = "batch_norm.renorm"
+    given = x, gamma, beta, mean, var, weights
+    x, axis, gamma, beta = as_inputs(who, "", x, gamma, beta, channel_axis)
+    eps = as_eps(who, eps)
+    mean, var = as_fixed(who, mean, var, x.shape[axis : axis + 1])
+    weights = as_weights(who, "weights", weights, x, axis)
+    r_max = as_r_max(who, r_max)
+    d_max = as_d_max(who, d_max)
+    check_enough(who, x, axis, weights)
+    y = as_output(who, out, x.shape, x.dtype, *given)
+    count = count_of(x, axis, weights)
+    batch = compute.moments_of(who, x, axis, weights, count)
+    with np.errstate(all="ignore"):
+        r, d = correction(batch, mean, var, eps, r_max, d_max)
+        scale, shift = corrected(compute.wide(gamma), compute.wide(beta), r, d)
+    cache = compute.normalize(who, x, axis, scale, shift, eps, weights, count, y, batch)
+    return y, RenormCache(cache, gamma, beta, r, d)
+
+
+def backward(
+    dy: ArrayLike,
+    cache: Cache | VirtualCache | RenormCache | FixedCache,
+    *,
+    sums: Sums | None = None,
+    out: Array | None = None,
+) -> Grads:
+    """Return the gradients of `forward`, `renorm` or `apply`; the cache says which.
 
     Parameters
     ----------
     dy : array_like
         Gradient of the output, shape of `x`.
-    cache : Cache or FixedCache
-        From `forward` or `apply`.
+    cache : Cache, VirtualCache, RenormCache or FixedCache
+        From `forward`, `renorm` or `apply`.
+    sums : Sums, optional
+        Where `forward` was given the moments of a larger batch: `sums` of all its parts, merged.
     out : array, optional
         Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
 
     Returns
     -------
     Grads
-        `dx` like `x`; `dgamma`, `dbeta` like their parameters, None for a parameter that was None.
+        `dx` like `x`; `dgamma`, `dbeta` like their parameters, None for a parameter that was None. Of a part of a
+        batch they are that part's share; the shares add up to the whole.
 
     Raises
     ------
@@ -214,41 +372,139 @@ def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = No
            [ 0.]])
     """
     who = "batch_norm.backward"
-    check_cache(who, cache, Cache, FixedCache)
-    given = dy, *cache
-    advice = "Pass on the cache that forward returned."
-    x, axis, gamma, beta = _inputs(who, "cache.", cache.x, cache.gamma, cache.beta, cache.channel_axis)
-    shape = x.shape[axis : axis + 1]
-
-    def statistic(name: str) -> Array:
-        return as_statistic(who, f"cache.{name}", getattr(cache, name), shape, advice)
-
-    mean, rstd = statistic("mean"), statistic("rstd")
-    if isinstance(cache, Cache):
-        statistics = kernels.Statistics(mean, statistic("mean_low"), statistic("var"), rstd)
-        count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
-        if as_real(who, "cache.count", cache.count, 0.0, math.inf, advice) != count:
-            raise ValueError(f"{who}: expected cache.count {count} for this x, got {cache.count!r}. {advice}")
-        kept = Cache(x, gamma, beta, *statistics, count, axis)
+    check_cache(who, cache, Cache, VirtualCache, RenormCache, FixedCache)
+    if sums is not None and not isinstance(cache, Cache):
+        raise TypeError(
+            f"{who}: expected no sums with a cache of type {type(cache).__name__}, got some. "
+            "Sums belong to a batch in parts, whose forward was given moments."
+        )
+    if isinstance(cache, VirtualCache):
+        kept, shape = as_virtual_cache(who, cache)
+        for i, part in enumerate(kept.parts):
+            check_whole(who, part, None, f"cache.parts[{i}].")
+        given = dy, *(values for part in cache.parts for values in part)
+        dy = as_gradient(who, dy, shape, kept.parts[0].x.dtype)
+        return _parts_backward(dy, kept, as_output(who, out, shape, dy.dtype, *given))
+    if isinstance(cache, FixedCache):
+        kept = as_fixed_cache(who, cache)
+        x, given = kept.x, (dy, *cache)
+    elif isinstance(cache, RenormCache):
+        kept = as_renorm_cache(who, cache)
+        x, given = kept.batch.x, (dy, *cache.batch, *cache[1:])
+        check_whole(who, kept.batch, None, "cache.batch.")
     else:
-        statistics = None
-        kept = FixedCache(x, gamma, beta, mean, rstd, axis)
+        kept = as_cache(who, cache)
+        x, given = kept.x, (dy, *cache)
+        sums = None if sums is None else as_sums(who, sums, kept.mean.shape)
+        check_whole(who, kept, sums)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
-
-    if kernels.serves(x.dtype):
-        views = _view(dy, axis), _view(x, axis), _wide(gamma)
-        if statistics is not None:
-            dgamma, dbeta = kernels.channels_backward(*views, statistics, _view(dx, axis))
-        else:
-            dgamma, dbeta = kernels.channels_apply_backward(*views, mean, rstd, _view(dx, axis))
-    else:
-        wide = kept._replace(x=x.astype(np.float64))
+    if isinstance(kept, FixedCache):
+        return _rounded(dx, compute.gradient_fixed(dy, kept, dx), kept.gamma, kept.beta)
+    if isinstance(kept, RenormCache):
+        dscale, dshift = compute.gradient(dy, kept.batch, None, dx)
         with np.errstate(all="ignore"):
-            if isinstance(wide, Cache):
-                dx[...], dgamma, dbeta = reference_backward(dy.astype(np.float64), wide)
-            else:
-                dx[...], dgamma, dbeta = reference_apply_backward(dy.astype(np.float64), wide)
+            dgamma, dbeta = parameter_gradients(dscale, dshift, kept)
+        return _rounded(dx, (dgamma, dbeta), kept.gamma, kept.beta)
+    return _rounded(dx, compute.gradient(dy, kept, sums, dx), kept.gamma, kept.beta)
+
+
+def moments(x: ArrayLike, channel_axis: int = 1, weights: ArrayLike | None = None) -> Moments:
+    """Return count, mean and centred sum of squares of each channel: of a batch, or of a part of one.
+
+    A batch in parts (micro-batches, machines) has the statistics of the whole if `forward` is given the merged moments
+    of all parts, and its exact gradient if `backward` is given the merged `sums`.
+
+    Parameters
+    ----------
+    x, channel_axis, weights
+        As in `forward`.
+
+    Returns
+    -------
+    Moments
+        float64. Of an empty part all are 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `forward`; one value per channel is no error, it may be a part of more.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> x, dy = np.random.default_rng(0).standard_normal((2, 6, 3))
+    >>> parts, dparts = np.split(x, [1, 4]), np.split(dy, [1, 4])
+    >>> first, *others = [xhat.batch_norm.moments(part) for part in parts]
+    >>> whole = first.merge(others[0]).merge(others[1])
+    >>> caches = [xhat.batch_norm.forward(part, moments=whole)[1] for part in parts]
+    >>> first, *others = [xhat.batch_norm.sums(d, cache) for d, cache in zip(dparts, caches)]
+    >>> total = first.merge(others[0]).merge(others[1])
+    >>> dx = [xhat.batch_norm.backward(d, cache, sums=total).dx for d, cache in zip(dparts, caches)]
+    >>> bool(np.allclose(np.concatenate(dx), xhat.batch_norm.backward(dy, xhat.batch_norm.forward(x)[1]).dx))
+    True
+    """
+    who = "batch_norm.moments"
+    x, axis, _, _ = as_inputs(who, "", x, None, None, channel_axis)
+    weights = as_weights(who, "weights", weights, x, axis)
+    return compute.moments_of(who, x, axis, weights, count_of(x, axis, weights))
+
+
+def sums(dy: ArrayLike, cache: Cache) -> Sums:
+    """Return the sums over a part of a batch that the backward pass of every part needs.
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient of the part's output, shape of its `x`.
+    cache : Cache
+        From `forward` with the moments of the whole batch.
+
+    Returns
+    -------
+    Sums
+        float64. For `merge`, then for `backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `backward`.
+    """
+    who = "batch_norm.sums"
+    kept = as_cache(who, cache)
+    return compute.sums_of(as_gradient(who, dy, kept.x.shape, kept.x.dtype), kept)
+
+
+def as_r_max(who: str, r_max: object) -> float:
+    """Return the limit of r."""
+    return as_real(who, "r_max", r_max, 1.0, math.inf, "It limits the ratio of two roots; 1 makes it 1.")
+
+
+def as_d_max(who: str, d_max: object) -> float:
+    """Return the limit of d."""
+    return as_real(who, "d_max", d_max, 0.0, math.inf, "It limits a shift in deviations; 0 allows none.")
+
+
+def _parts_backward(dy: Array, cache: VirtualCache, dx: Array) -> Grads:
+    """Go back through every virtual batch by itself, and add up dgamma and dbeta before they are rounded."""
+    samples = batch_axis(dy.ndim, cache.channel_axis)
+    dgamma: Array = np.zeros_like(cache.parts[0].mean)
+    dbeta: Array = np.zeros_like(dgamma)
+    start = 0
+    for part in cache.parts:
+        place = (*(slice(None),) * samples, slice(start, start + part.x.shape[samples]))
+        start += part.x.shape[samples]
+        part_dx = np.ascontiguousarray(dx[place])
+        part_sums = compute.gradient(np.ascontiguousarray(dy[place]), part, None, part_dx)
+        _write_back(part_dx, dx[place])
+        with np.errstate(all="ignore"):
+            dgamma, dbeta = dgamma + part_sums.dgamma, dbeta + part_sums.dbeta
+    return _rounded(dx, (dgamma, dbeta), cache.parts[0].gamma, cache.parts[0].beta)
+
+
+def _rounded(dx: Array, sums: tuple[Array | None, Array | None], gamma: Array | None, beta: Array | None) -> Grads:
+    """Give each parameter its gradient in its own type."""
+    dgamma, dbeta = sums
     with np.errstate(all="ignore"):
         return Grads(
             dx,
@@ -257,32 +513,13 @@ def backward(dy: ArrayLike, cache: Cache | FixedCache, *, out: Array | None = No
         )
 
 
-def _inputs(
-    who: str, owner: str, x: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None, channel_axis: object
-) -> tuple[Array, int, Array | None, Array | None]:
-    """Return x, its channel axis counted from the front, and the parameters, each checked."""
-    x = as_values(who, f"{owner}x", x)
-    axis = as_axis(who, f"{owner}channel_axis", channel_axis, x.ndim)
-    advice = f"The channel axis {axis} of x has size {x.shape[axis]}; choose another with channel_axis."
-    shape = x.shape[axis : axis + 1]
-    return (
-        x,
-        axis,
-        None if gamma is None else as_parameter(who, f"{owner}gamma", gamma, shape, advice),
-        None if beta is None else as_parameter(who, f"{owner}beta", beta, shape, advice),
-    )
-
-
-def _view(values: Array, axis: int) -> Array:
-    """Return the array as the channels loop sees it: (outer, C, inner)."""
-    shape = values.shape
-    return values.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
-
-
-def _wide(parameter: Array | None) -> Array | None:
-    """Return a parameter as the kernels take it."""
-    return None if parameter is None else parameter.astype(np.float64, copy=False)
+def _write_back(part: Array, place: Array) -> None:
+    """Put a part where it belongs, if it is a copy."""
+    if not np.may_share_memory(part, place):
+        place[...] = part
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)
+VIRTUAL = Op(forward, backward, reference_virtual, reference_virtual_backward)
+RENORM = Op(renorm, backward, reference_renorm, reference_renorm_backward)
 FIXED = Op(apply, backward, reference_apply, reference_apply_backward)

@@ -5,7 +5,10 @@ import math
 import numpy as np
 
 from xhat.checks import Array, as_choice, as_count, as_real, as_statistic, check_cache
-from xhat.layers.batch_norm.reference import Cache
+from xhat.layers.batch_norm.arguments import as_moments
+from xhat.layers.batch_norm.correction import RenormCache
+from xhat.layers.batch_norm.reference import Cache, Moments
+from xhat.layers.batch_norm.virtual import VirtualCache
 
 
 class RunningStatistics:
@@ -82,13 +85,14 @@ class RunningStatistics:
         """How many values per channel were seen, shape ()."""
         return self._count
 
-    def update(self, cache: Cache) -> None:
-        """Take in the statistics of one batch.
+    def update(self, cache: Cache | VirtualCache | RenormCache | Moments) -> None:
+        """Take in the statistics of one batch, or of its virtual batches one after the other.
 
         Parameters
         ----------
-        cache : Cache
-            From `batch_norm.forward`.
+        cache : Cache, VirtualCache, RenormCache or Moments
+            From `batch_norm.forward`, `batch_norm.renorm` or `batch_norm.moments`. Where the moments of several parts
+            were merged, the caches of all parts hold the same statistics: give one of them.
 
         Raises
         ------
@@ -97,44 +101,61 @@ class RunningStatistics:
         ValueError
             If the channels differ in number, or the statistics are not finite and `nonfinite` is "raise".
         """
+        check_cache("RunningStatistics.update", cache, Cache, VirtualCache, RenormCache, Moments)
+        batches = cache.parts if isinstance(cache, VirtualCache) else (cache,)
+        kept = [self._judged(batch) for batch in batches]  # all of them, before anything is taken in
+        for batch in kept:
+            if batch is None:
+                self.skipped += 1
+            elif batch.count > 0:
+                self._take(batch)
+
+    def _judged(self, cache: Cache | RenormCache | Moments) -> Moments | None:
+        """Return the moments of a batch; None if they are not finite and such batches are skipped."""
         who = "RunningStatistics.update"
-        check_cache(who, cache, Cache)
-        advice = f"These statistics have {self._mean.size} channels; pass on the cache that forward returned."
-        mean = as_statistic(who, "cache.mean", cache.mean, self._mean.shape, advice)
-        var = as_statistic(who, "cache.var", cache.var, self._var.shape, advice)
-        count = as_real(who, "cache.count", cache.count, 0.0, math.inf, advice)
-        if count == 0:
-            return
-        if count < 2 or (var < 0).any():
-            raise ValueError(
-                f"{who}: expected at least 2 values per channel and var >= 0, got {count:g} and {var.min():g}. {advice}"
+        shape = self._mean.shape
+        advice = f"These statistics have {shape[0]} channels; pass on the cache that forward returned."
+        if isinstance(cache, Moments):
+            batch = as_moments(who, cache, shape)
+        else:
+            cache = cache.batch if isinstance(cache, RenormCache) else cache
+            check_cache(who, cache, Cache)
+            mean, mean_low, var = (
+                as_statistic(who, f"cache.{name}", getattr(cache, name), shape, advice)
+                for name in ("mean", "mean_low", "var")
             )
-        if not (np.isfinite(mean).all() and np.isfinite(var).all()):
-            if self.nonfinite == "raise":
-                worst = int(np.flatnonzero(~(np.isfinite(mean) & np.isfinite(var)))[0])
-                raise ValueError(
-                    f"{who}: expected finite batch statistics, got NaN or Inf in channel {worst}. "
-                    'Look for NaN in the data or a learning rate that is too high; nonfinite="skip" leaves '
-                    "such batches out."
-                )
-            self.skipped += 1
-            return
+            count = as_real(who, "cache.count", cache.count, 0.0, math.inf, advice)
+            batch = Moments(count, mean, mean_low, var * count)
+        if (batch.squares < 0).any():
+            raise ValueError(f"{who}: expected var >= 0, got {batch.squares.min():g} times the count. {advice}")
+        if self.unbiased and 0 < batch.count <= 1:
+            raise ValueError(
+                f"{who}: expected a count above 1 for unbiased statistics, got {batch.count:g}. "
+                "Weights count how often an entry was seen: scale them, or choose unbiased=False."
+            )
+        finite = np.isfinite(batch.mean) & np.isfinite(batch.squares)
+        if finite.all():
+            return batch
+        if self.nonfinite == "raise":
+            worst = int(np.flatnonzero(~finite)[0])
+            raise ValueError(
+                f"{who}: expected finite batch statistics, got NaN or Inf in channel {worst}. "
+                'Look for NaN in the data or a learning rate that is too high; nonfinite="skip" leaves '
+                "such batches out."
+            )
+        return None
+
+    def _take(self, batch: Moments) -> None:
+        """Let the statistics move toward those of a batch, or merge them."""
+        taken = 1.0 if self.unbiased else 0.0  # degrees of freedom
         if self.update_rate is not None:
-            if self.unbiased:
-                var = var * (count / (count - 1))
-            self._mean += self.update_rate * (mean - self._mean)
+            var = batch.squares / (batch.count - taken)
+            self._mean += self.update_rate * (batch.mean - self._mean)
             self._var += self.update_rate * (var - self._var)
         else:
-            self._merge(mean, var, count)
-        self._count += count
-
-    def _merge(self, mean: Array, var: Array, count: float) -> None:
-        """Add the sums of a batch to those of all before, by Chan's rule."""
-        seen = float(self._count)
-        total = seen + count
-        taken = 1.0 if self.unbiased else 0.0  # degrees of freedom
-        squares = self._var * (seen - taken) if seen else 0.0
-        shift = mean - self._mean
-        squares = squares + var * count + shift * shift * (seen * count / total)
-        self._mean += shift * (count / total)
-        self._var[...] = squares / (total - taken)
+            seen = float(self._count)
+            squares = self._var * (seen - taken) if seen else np.zeros_like(self._var)
+            everything = Moments(seen, self._mean, np.zeros_like(self._mean), squares).merge(batch)
+            self._mean[...] = everything.mean
+            self._var[...] = everything.squares / (everything.count - taken)
+        self._count += batch.count
