@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from xhat.checks import Array, as_choice, as_count, as_generator, as_parameter_dtype, as_real, as_values
 from xhat.core import Layer, Loss
-from xhat.layers import LAYERS, LOSSES
+from xhat.layers import LAYERS, LOSSES, batch_norm
 from xhat.layers.affine import Affine
+from xhat.layers.batch_norm import BatchNorm, RunningStatistics
 from xhat.layers.dropout import Dropout
 from xhat.layers.relu import ReLU
 
@@ -23,6 +24,8 @@ NORMALIZATIONS: dict[str, type[Layer]] = {
     if layer.__module__.endswith("_norm")
 }
 """The normalizations by the names that `mlp` and the command line take: "batch" is the layer of `batch_norm`."""
+
+_OUTPUT_AXIS: dict[type[Affine], int] = {Affine: 1}  # of w, in the layers that can take in a batch norm
 
 _EVALUATION_BATCH = 1024
 
@@ -245,6 +248,92 @@ class Sequential:
         loss, _ = self.loss.function(scores, wanted)
         return Evaluation(loss, self.loss.score(scores, wanted, self.loss.spread(wanted)))
 
+    def recompute_statistics(self, x: ArrayLike) -> None:
+        """Set the statistics of every batch norm to those of its inputs over a whole data set.
+
+        From the first batch norm to the last, each seeing what the ones before it give with their new statistics:
+        afterwards the network predicts on `x` with exactly the statistics that `x` has in it. Of use after weights were
+        averaged, or where the last batches should not count more than others. Frozen layers are left alone.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            As for `predict`; taken in parts, so that it may be a memory map. Every batch norm means one more pass.
+
+        Raises
+        ------
+        ValueError
+            If `x` is empty, or gives statistics that are not finite; statistics set before that stay set.
+
+        Examples
+        --------
+        >>> import numpy as np, xhat
+        >>> net = xhat.Sequential([xhat.BatchNorm(2, affine=False)])
+        >>> x = np.random.default_rng(0).normal(5, 3, (3000, 2))
+        >>> net.recompute_statistics(x)
+        >>> bool(np.abs(net.predict(x).mean(0)).max() < 1e-12)
+        True
+        """
+        x = as_values("Sequential.recompute_statistics", "x", x)
+        if x.ndim < 1 or not x.size:
+            raise ValueError(
+                f"Sequential.recompute_statistics: expected x of shape (N, ...) with samples, got {x.shape}. Give data."
+            )
+        for i, layer in enumerate(self.layers):
+            if not isinstance(layer, BatchNorm) or layer.frozen:
+                continue
+            before = Sequential(self.layers[:i])
+            exact = RunningStatistics(layer.channels, update_rate=None, unbiased=layer.unbiased)
+            for part in _slices(x):
+                inputs, _ = before.forward(part)
+                exact.update(batch_norm.moments(inputs.astype(self.dtype, copy=False), layer.channel_axis))
+            layer.statistics.mean[...] = exact.mean
+            layer.statistics.var[...] = exact.var
+            layer.statistics.count[...] = exact.count
+
+    def fold(self) -> Self:
+        """Return a network for prediction in which batch norms are folded into the layers before them.
+
+        In prediction a batch norm is a straight line per channel, which the affine layer before it can do
+        in the same step. The scores are the same but for rounding, with fewer passes over memory. Train the
+        original: what is folded learns no statistics.
+
+        Returns
+        -------
+        Sequential
+            A copy; a batch norm that follows no layer that could take it in stays.
+
+        Notes
+        -----
+        An affine layer is taken to see (N, features), so that its outputs are the channels of the batch norm.
+
+        Examples
+        --------
+        >>> import xhat
+        >>> print(xhat.mlp(4, [8], 3, normalization="batch").fold())
+        layer                           parameters
+        0  Affine(inputs=4, outputs=8)          40
+        1  ReLU()                                0
+        2  Affine(inputs=8, outputs=3)          27
+           softmax_cross_entropy                67
+        """
+        folded = copy.deepcopy(self)
+        layers: list[Layer] = []
+        for layer in folded.layers:
+            before = layers[-1] if layers else None
+            if not isinstance(before, tuple(_OUTPUT_AXIS)) or not _follows(layer, before.outputs):
+                layers.append(layer)
+                continue
+            axis = _OUTPUT_AXIS[type(before)]
+            w, b = before.parameters["w"], before.parameters.get("b")
+            gamma, beta = layer.parameters.get("gamma"), layer.parameters.get("beta")
+            statistics = layer.statistics
+            w, b = batch_norm.fold(w, b, gamma, beta, statistics.mean, statistics.var, layer.eps, axis)
+            before.parameters |= {"w": w, "b": b}
+            before.bias = True
+        folded.layers = tuple(layers)
+        return folded
+
     def __str__(self) -> str:
         """Return a table of the layers."""
         counts = [sum(values.size for values in layer.parameters.values()) for layer in self.layers]
@@ -261,6 +350,11 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             for name, values in getattr(layer, kind).items():
                 yield f"{i}.{name}", layer, values
+
+
+def _follows(layer: Layer, outputs: int) -> TypeGuard[BatchNorm]:
+    """Tell whether a layer is a batch norm whose channels are the outputs of the layer before it."""
+    return isinstance(layer, BatchNorm) and layer.channels == outputs and layer.channel_axis in (1, -1)
 
 
 def _names(what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ form follows from the unnumbered equations of its section 3. Derivation: docs/ba
 """
 
 from xhat.layers.batch_norm.correction import RenormCache
+from xhat.layers.batch_norm.folding import fold
 from xhat.layers.batch_norm.layer import BatchNorm
 from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, apply, backward, forward, moments, renorm, sums
 from xhat.layers.batch_norm.reference import (
@@ -47,6 +48,7 @@ __all__ = [
     "VirtualCache",
     "apply",
     "backward",
+    "fold",
     "forward",
     "moments",
     "reference_apply",

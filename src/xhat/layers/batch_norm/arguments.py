@@ -55,9 +55,11 @@ def as_weights(who: str, name: str, weights: ArrayLike | None, x: Array, axis: i
     given = as_parameter(who, name, weights, samples if told.shape == samples else entries, advice)
     given = np.broadcast_to(given.reshape(given.shape + (1,) * (len(entries) - given.ndim)), entries)
     values = np.ascontiguousarray(given, np.float64)
-    if values.size and not (values.min() >= 0 and math.isfinite(values.sum())):
+    with np.errstate(over="ignore"):
+        total = values.sum()
+    if values.size and not (values.min() >= 0 and math.isfinite(total)):
         worst = values[~((values >= 0) & np.isfinite(values))]
-        got = f"{worst[0]:g}" if worst.size else f"a sum of {values.sum():g}"
+        got = f"{worst[0]:g}" if worst.size else f"a sum of {total:g}"
         raise ValueError(f"{who}: expected {name} >= 0 and finite, got {got}. {advice}")
     return values
 

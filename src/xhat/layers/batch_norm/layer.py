@@ -266,7 +266,7 @@ class BatchNorm(Layer):
         yield Case(cls(2, affine=False, channel_axis=-1), x=(3, 2, 2), arguments={"weights": per_entry})
         x = 1e8 + np.array([[0.1, 0.5], [1.7, -0.2], [-1.1, 0.3]])
         yield Case(cls(2), x=x, arguments={"weights": np.array([1.0, 3.0, 0.5])})
-        # weights as copies: 1, 3, 3, 3 has mean 5/2 and variance 3/4, so with eps = 1/4 the root is 1; the last is missing
+        # weights are copies: 1, 3, 3, 3 has mean 5/2, variance 3/4; with eps = 1/4 the root is 1. The last one is missing
         yield Case(
             cls(1, eps=0.25),
             x=np.array([[1.0], [3.0], [np.nan]]),
@@ -278,6 +278,15 @@ class BatchNorm(Layer):
         )
         yield Case(cls(3, virtual_batch=2), x=(7, 3, 2))
         yield Case(cls(2, virtual_batch=3, channel_axis=0), x=(2, 6))
+        # two virtual batches of variance 1 and 16, so with eps = 48 the roots are 7 and 8
+        yield Case(
+            cls(1, virtual_batch=2, eps=48.0),
+            x=np.array([[1.0], [3.0], [0.0], [8.0]]),
+            parameters={"gamma": [56], "beta": [10]},
+            y=[[2], [18], [-18], [38]],
+            dy=[[49], [0], [0], [16]],
+            dx=[[192], [-192], [-42], [42]],
+        )
         # three virtual batches, the last one with the rest: variances 1, 1, 6, so with eps = 3 the roots are 2, 2, 3
         yield Case(
             cls(1, virtual_batch=2, eps=3.0),
@@ -296,7 +305,7 @@ class BatchNorm(Layer):
         renormalizing.statistics.mean[...] = 20
         renormalizing.statistics.var[...] = 0.01
         yield Case(renormalizing, x=(4, 2))
-        # by hand. Mean 2, variance 1; running mean -3, variance 22: with eps = 3 the roots are 2 and 5, r = 2/5, d = 1
+        # mean 2, variance 1; running mean -3, variance 22: with eps = 3 the roots are 2 and 5, so r = 2/5 and d = 1
         renormalizing = cls(1, renorm=(3.0, 5.0), eps=3.0)
         renormalizing.statistics.mean[...] = -3
         renormalizing.statistics.var[...] = 22
