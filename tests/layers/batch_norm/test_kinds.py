@@ -65,7 +65,7 @@ def test_a_bad_virtual_batch_teaches_nothing(rng):
 
 def test_a_network_trains_with_virtual_batches(rng):
     x = rng.standard_normal((256, 4)).astype(np.float32)
-    labels = (x[:, 0] * x[:, 1] > 0).astype(int)
+    labels = (x[:, 0] > x[:, 1]).astype(int)
     net = xhat.Sequential(
         [
             xhat.Affine(4, 32, bias=False, rng=0),
@@ -75,8 +75,8 @@ def test_a_network_trains_with_virtual_batches(rng):
         ]
     )
     assert xhat.verify.check_network(net, x[:40], labels[:40]).ok
-    history = xhat.Trainer(net, learning_rate=0.02, batch_size=64).fit(x, labels, epochs=40)
-    assert history[-1].score > 0.9
+    history = xhat.Trainer(net, learning_rate=0.02, batch_size=64).fit(x, labels, epochs=20)
+    assert history[-1].score > 0.95
 
 
 @each_variant

@@ -112,7 +112,8 @@ def test_offsets_cost_no_digits(variant, dtype, rng):
     true = centred / np.sqrt(var + np.longdouble(1e-5))[:, None]
     with kernels.use(variant):
         y, cache = batch_norm.forward(x, weights=weights)
-    assert np.abs((y - true)[1:]).max() <= 2 * np.finfo(dtype).eps * np.abs(true[1:]).max()
+    tolerance = {np.float32: 1, np.float64: 8}[dtype] * np.finfo(dtype).eps
+    assert np.abs((y - true)[1:]).max() <= tolerance * np.abs(true[1:]).max()
     assert np.allclose(cache.var, var.astype(float), rtol=1e-9)
 
 

@@ -266,7 +266,7 @@ class BatchNorm(Layer):
         yield Case(cls(2, affine=False, channel_axis=-1), x=(3, 2, 2), arguments={"weights": per_entry})
         x = 1e8 + np.array([[0.1, 0.5], [1.7, -0.2], [-1.1, 0.3]])
         yield Case(cls(2), x=x, arguments={"weights": np.array([1.0, 3.0, 0.5])})
-        # weights are copies: 1, 3, 3, 3 has mean 5/2, variance 3/4; with eps = 1/4 the root is 1. The last one is missing
+        # weights are copies: 1, 3, 3, 3 has mean 5/2, variance 3/4; with eps = 1/4 the root is 1. The last is missing
         yield Case(
             cls(1, eps=0.25),
             x=np.array([[1.0], [3.0], [np.nan]]),
