@@ -76,7 +76,7 @@ def test_a_network_trains_with_virtual_batches(rng):
     )
     assert xhat.verify.check_network(net, x[:40], labels[:40]).ok
     history = xhat.Trainer(net, learning_rate=0.02, batch_size=64).fit(x, labels, epochs=20)
-    assert history[-1].score > 0.95
+    assert history[-1].score > 0.9
 
 
 @each_variant

@@ -59,8 +59,10 @@ class Moments(NamedTuple):
                 f"Moments.merge: expected moments of {self.mean.size} channels, got {other.mean.size}. "
                 "Merge parts of one batch."
             )
+        if not self.count or not other.count:  # the mean of no numbers is 0, which is far from any offset
+            return self if self.count else other
         count = self.count + other.count
-        share = other.count / (count or 1)
+        share = other.count / count
         shift = (other.mean - self.mean) + (other.mean_low - self.mean_low)
         mean = self.mean + shift * share
         moved = mean - self.mean
