@@ -14,6 +14,7 @@ Source: Ioffe, Szegedy 2015, "Batch normalization", arXiv:1502.03167, algorithms
 form follows from the unnumbered equations of its section 3. Derivation: docs/batch_norm.md
 """
 
+from xhat.layers.batch_norm.graph import GRAPH, StepGradients, Steps, steps
 from xhat.layers.batch_norm.layer import BatchNorm
 from xhat.layers.batch_norm.pair import FIXED, OP, apply, backward, forward
 from xhat.layers.batch_norm.reference import (
@@ -29,12 +30,15 @@ from xhat.layers.batch_norm.running import RunningStatistics
 
 __all__ = [
     "FIXED",
+    "GRAPH",
     "OP",
     "BatchNorm",
     "Cache",
     "FixedCache",
     "Grads",
     "RunningStatistics",
+    "StepGradients",
+    "Steps",
     "apply",
     "backward",
     "forward",
@@ -42,7 +46,8 @@ __all__ = [
     "reference_apply_backward",
     "reference_backward",
     "reference_forward",
+    "steps",
 ]
 
-for _kind in (BatchNorm, Cache, FixedCache, Grads, RunningStatistics):
+for _kind in (BatchNorm, Cache, FixedCache, Grads, RunningStatistics, StepGradients, Steps):
     _kind.__module__ = __name__  # the rooms inside are nobody's business: messages and pickles name the layer
