@@ -125,6 +125,14 @@ def test_the_page_needs_nothing_else(xhat):
     ElementTree.fromstring(Path("out.svg").read_text(encoding="utf-8"))
 
 
+def test_the_tables_of_the_page_hold_the_numbers():
+    told = walk((4, 3))
+    found = re.findall(r"<tr class=.+?><td><code>(\w+)</code>.*?<pre.*?>(.+?)</pre>", page(told), re.DOTALL)
+    names = [*told.graph.inputs, *(step.name for step in told.graph.steps)]
+    forward = [(name, "\n".join(write_array(told.values[name]).lines)) for name in names]
+    assert found == forward + [(name, "\n".join(write_array(values).lines)) for name, values in told.gradients.items()]
+
+
 def test_names_from_outside_are_only_text(xhat, folder):
     name = "<img src=x onerror=alert(1)>.csv"
     Path(name).write_text("a,b\n1,0\n3,8\n")
