@@ -198,7 +198,7 @@ def test_the_edges_are_the_names_in_the_formulas():
         assert len(set(sources)) == len(sources)
         assert set(sources) <= known, f"{step.name} takes what is not there yet"
         assert step.why.endswith(".")
-        assert step.why_back.endswith(".")
+        assert all(edge.why.endswith(".") for edge in step.edges)
         known.add(step.name)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xhat.layers.graph import Graph, Step, Term
+from xhat.layers.graph import Graph, Term
 
 _MOST_ROWS = 8
 _MOST_COLUMNS = 6
@@ -292,36 +292,29 @@ def _rules(graph: Graph, name: str) -> list[str]:
     steps = {step.name: step for step in graph.steps}
     lines = [f"{name} = {steps[name].formula}     {steps[name].why}" if name in steps else f"{name} is given."]
     terms = [term for term in graph.backward() if term.source == name]
-    for term in terms:
-        said = rule_of(graph, term)
-        lines.append(f"{term.name} = {term.formula}{f'     {said}' if said else ''}")
+    lines += (f"{term.name} = {term.formula}     {_reason(term)}" for term in terms)
     return lines if terms else [*lines, f"d{name} is given: the gradient that arrives."]
 
 
-def rule_of(graph: Graph, term: Term) -> str:
-    """Say the scalar rule behind a gradient, or why several are added.
+def rule_of(term: Term) -> str:
+    """Say the scalar rule behind a gradient.
 
     Parameters
     ----------
-    graph : Graph
-        The graph.
     term : Term
-        One of its gradients.
+        A gradient of a graph.
 
     Returns
     -------
     str
-        Such as `slope of root in variance: 1 / (2 * root)`.
+        Such as `Slope of root in variance: 1 / (2 * root)`; where several gradients are added, what adds up.
     """
-    if not term.step:
-        return f"{' and '.join(graph.users(term.source))} use {term.source}: what comes back is added"
-    slope = next(
-        edge.slope
-        for step in graph.steps
-        for edge in step.edges
-        if (step.name, edge.source) == (term.step, term.source)
-    )
-    return f"slope of {term.step} in {term.source}: {slope}"
+    return f"Slope of {term.step} in {term.source}: {term.slope}" if term.slope else term.why
+
+
+def _reason(term: Term) -> str:
+    """Say the rule and why it is so."""
+    return f"{rule_of(term)}. {term.why}" if term.slope else term.why
 
 
 _PAGE_STYLE = """
@@ -363,16 +356,11 @@ def page(walk: Walk) -> str:
         HTML that needs nothing else.
     """
     graph = walk.graph
-    steps = {step.name: step for step in graph.steps}
     given = [[name, "", "Given.", walk.values[name]] for name in graph.inputs]
     forward = [*given, *([step.name, step.formula, step.why, walk.values[step.name]] for step in graph.steps)]
     last = graph.steps[-1].name
     backward: list[list[Any]] = [[f"d{last}", "", "Given: the gradient that arrives.", walk.gradients[f"d{last}"]]]
-    for term in graph.backward():
-        why = f"{rule_of(graph, term)}."
-        if term.step:
-            why = f"{why} {steps[term.step].why_back}" if _is_first(steps[term.step], term) else why
-        backward.append([term.name, term.formula, why[0].upper() + why[1:], walk.gradients[term.name]])
+    backward += ([term.name, term.formula, _reason(term), walk.gradients[term.name]] for term in graph.backward())
     title = f"{graph.layer} in {len(graph.steps)} steps"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -388,10 +376,6 @@ def page(walk: Walk) -> str:
         "</section>"
         "</main></body></html>\n"
     )
-
-
-def _is_first(step: Step, term: Term) -> bool:
-    return step.edges[0].source == term.source
 
 
 def _table(kind: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -147,9 +147,7 @@ def _print(walk: Walk) -> None:
     _show("step", forward, _FORWARD)
 
     backward = [(f"d{last}", "given", "", walk.gradients[f"d{last}"])]
-    backward += [
-        (term.name, term.formula, rule_of(graph, term), walk.gradients[term.name]) for term in graph.backward()
-    ]
+    backward += [(term.name, term.formula, rule_of(term), walk.gradients[term.name]) for term in graph.backward()]
     say(f"\nBackward: the derivative of sum(d{last} * {last}) by each of them", style=f"bold {_BACKWARD}")
     _show("gradient", backward, _BACKWARD)
 

@@ -24,6 +24,8 @@ class Edge(NamedTuple):
     """The derivative of one entry of the step by one entry of the value: "-1 / root**2"."""
     gradient: str
     """What goes back: "-droot / root**2". A value used by all N rows collects the sum over them."""
+    why: str
+    """A sentence: why this goes back."""
 
 
 class Step(NamedTuple):
@@ -36,8 +38,6 @@ class Step(NamedTuple):
     """By the names of the axes: ("N", "D")."""
     why: str
     """A sentence: what the step is for."""
-    why_back: str
-    """A sentence: what going back through it does."""
     edges: tuple[Edge, ...]
     """In the order in which the gradients are best computed."""
 
@@ -52,6 +52,10 @@ class Term(NamedTuple):
     """The step that is gone back through; "" where the terms of several are added."""
     source: str
     """The value that the gradient belongs to."""
+    slope: str
+    """The slope of the step in the source; "" where the terms of several are added."""
+    why: str
+    """A sentence."""
 
 
 class Graph(NamedTuple):
@@ -85,10 +89,11 @@ class Graph(NamedTuple):
         for step in reversed(self.steps):
             for edge in step.edges:
                 name, shape = self.gradient(edge.source, step.name), self.shape(edge.source)
-                yield Term(name, edge.gradient, shape, step.name, edge.source)
+                yield Term(name, edge.gradient, shape, step.name, edge.source, edge.slope, edge.why)
                 waiting[edge.source].remove(step.name)
                 parts[edge.source].append(name)
             for edge in step.edges:
                 if not waiting[edge.source] and len(parts[edge.source]) > 1:
-                    total = " + ".join(parts[edge.source])
-                    yield Term(f"d{edge.source}", total, self.shape(edge.source), "", edge.source)
+                    total, shape = " + ".join(parts[edge.source]), self.shape(edge.source)
+                    why = f"Used by {' and '.join(self.users(edge.source))}: what comes back is added."
+                    yield Term(f"d{edge.source}", total, shape, "", edge.source, "", why)

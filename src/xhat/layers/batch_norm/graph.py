@@ -36,88 +36,6 @@ from numpy.typing import ArrayLike
 from xhat.checks import Array, as_eps, as_gradient, as_parameter, as_statistic, as_values, check_range
 from xhat.layers.graph import Edge, Graph, Step
 
-_MATRIX, _ROW = ("N", "D"), ("D",)
-
-GRAPH = Graph(
-    layer="batch_norm",
-    inputs={"x": _MATRIX, "gamma": _ROW, "beta": _ROW},
-    steps=(
-        Step(
-            "mean",
-            "sum(x) / N",
-            _ROW,
-            "The centre of each column.",
-            "A column was summed, so every row gets the same share.",
-            (Edge("x", "1 / N", "dmean / N"),),
-        ),
-        Step(
-            "centred",
-            "x - mean",
-            _MATRIX,
-            "Take the centre off: from here on a constant added to a column has no effect.",
-            "All rows had the same mean taken off, so the mean collects minus their sum.",
-            (Edge("x", "1", "dcentred"), Edge("mean", "-1", "-sum(dcentred)")),
-        ),
-        Step(
-            "squared",
-            "centred * centred",
-            _MATRIX,
-            "How far each entry lies from the centre, whichever side.",
-            "The square has the slope 2 * centred.",
-            (Edge("centred", "2 * centred", "2 * centred * dsquared"),),
-        ),
-        Step(
-            "variance",
-            "sum(squared) / N",
-            _ROW,
-            "The spread of each column: the average square.",
-            "Summed again, so every row gets the same share again.",
-            (Edge("squared", "1 / N", "dvariance / N"),),
-        ),
-        Step(
-            "root",
-            "sqrt(variance + eps)",
-            _ROW,
-            "The standard deviation; eps keeps it away from 0 where a column hardly varies.",
-            "The slope of a square root is 1 / (2 * root).",
-            (Edge("variance", "1 / (2 * root)", "droot / (2 * root)"),),
-        ),
-        Step(
-            "inverse",
-            "1 / root",
-            _ROW,
-            "What a column must be multiplied by to get the deviation 1.",
-            "A larger deviation makes the inverse smaller: the slope is negative.",
-            (Edge("root", "-1 / root**2", "-dinverse / root**2"),),
-        ),
-        Step(
-            "x_hat",
-            "centred * inverse",
-            _MATRIX,
-            "The normalized x: every column has mean 0 and, but for eps, variance 1.",
-            "A product: each factor gets the gradient times the other one; the inverse served all rows, so it sums.",
-            (Edge("inverse", "centred", "sum(centred * dx_hat)"), Edge("centred", "inverse", "inverse * dx_hat")),
-        ),
-        Step(
-            "scaled",
-            "gamma * x_hat",
-            _MATRIX,
-            "Give each column the deviation that training finds best.",
-            "A product again: gamma served all rows, so it sums.",
-            (Edge("gamma", "x_hat", "sum(x_hat * dscaled)"), Edge("x_hat", "gamma", "gamma * dscaled")),
-        ),
-        Step(
-            "y",
-            "scaled + beta",
-            _MATRIX,
-            "Give each column the mean that training finds best.",
-            "A sum hands its gradient on to both; beta served all rows, so it sums.",
-            (Edge("beta", "1", "sum(dy)"), Edge("scaled", "1", "dy")),
-        ),
-    ),
-)
-"""The same nine steps as data, to draw them and to test that the lines below compute what the texts say."""
-
 
 @dataclass(frozen=True, eq=False)
 class StepGradients:
@@ -373,3 +291,120 @@ def steps(x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, eps: float = 1e-5) ->
             f"{int(np.flatnonzero(nodes.root == 0)[0])}. Give an eps such as 1e-5: the step 1 / root needs it."
         )
     return nodes
+
+
+_MATRIX, _ROW = ("N", "D"), ("D",)
+
+GRAPH = Graph(
+    layer="batch_norm",
+    inputs={"x": _MATRIX, "gamma": _ROW, "beta": _ROW},
+    steps=(
+        Step(
+            "mean",
+            "sum(x) / N",
+            _ROW,
+            "The centre of each column.",
+            (Edge("x", "1 / N", "dmean / N", "An average: every row gets the same share."),),
+        ),
+        Step(
+            "centred",
+            "x - mean",
+            _MATRIX,
+            "Take the centre off: from here on a constant added to a column has no effect.",
+            (
+                Edge("x", "1", "dcentred", "A difference hands its gradient on."),
+                Edge(
+                    "mean", "-1", "-sum(dcentred)", "One mean was taken off all rows, so it collects minus their sum."
+                ),
+            ),
+        ),
+        Step(
+            "squared",
+            "centred * centred",
+            _MATRIX,
+            "How far each entry lies from the centre, whichever side.",
+            (
+                Edge(
+                    "centred",
+                    "2 * centred",
+                    "2 * centred * dsquared",
+                    "A square moves by twice its root times the move.",
+                ),
+            ),
+        ),
+        Step(
+            "variance",
+            "sum(squared) / N",
+            _ROW,
+            "The spread of each column: the average square.",
+            (Edge("squared", "1 / N", "dvariance / N", "An average again: every row gets the same share."),),
+        ),
+        Step(
+            "root",
+            "sqrt(variance + eps)",
+            _ROW,
+            "The standard deviation; eps keeps it away from 0 where a column hardly varies.",
+            (Edge("variance", "1 / (2 * root)", "droot / (2 * root)", "The larger a root is, the less it moves."),),
+        ),
+        Step(
+            "inverse",
+            "1 / root",
+            _ROW,
+            "What a column must be multiplied by to get the deviation 1.",
+            (
+                Edge(
+                    "root",
+                    "-1 / root**2",
+                    "-dinverse / root**2",
+                    "A larger deviation has a smaller inverse: the sign turns.",
+                ),
+            ),
+        ),
+        Step(
+            "x_hat",
+            "centred * inverse",
+            _MATRIX,
+            "The normalized x: every column has mean 0 and, but for eps, variance 1.",
+            (
+                Edge(
+                    "inverse",
+                    "centred",
+                    "sum(centred * dx_hat)",
+                    "A product: times the other factor; one inverse served all rows, so their shares are added.",
+                ),
+                Edge("centred", "inverse", "inverse * dx_hat", "A product: times the other factor."),
+            ),
+        ),
+        Step(
+            "scaled",
+            "gamma * x_hat",
+            _MATRIX,
+            "Give each column the deviation that training finds best.",
+            (
+                Edge(
+                    "gamma",
+                    "x_hat",
+                    "sum(x_hat * dscaled)",
+                    "A product: times the other factor; one gamma served all rows, so their shares are added.",
+                ),
+                Edge("x_hat", "gamma", "gamma * dscaled", "A product: times the other factor."),
+            ),
+        ),
+        Step(
+            "y",
+            "scaled + beta",
+            _MATRIX,
+            "Give each column the mean that training finds best.",
+            (
+                Edge(
+                    "beta",
+                    "1",
+                    "sum(dy)",
+                    "A sum hands its gradient on; one beta served all rows, so their shares are added.",
+                ),
+                Edge("scaled", "1", "dy", "A sum hands its gradient on."),
+            ),
+        ),
+    ),
+)
+"""The same nine steps as data, to draw them and to test that the lines above compute what the texts say."""
