@@ -1,4 +1,4 @@
-"""The command line: `xhat train`, `xhat predict`, `xhat info`.
+"""The command line: `xhat train`, `xhat predict`, `xhat explain`, `xhat info`.
 
 One file is one command; `commands` lists them. A command that cannot do its work says why in one line:
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xhat.cli.console import Refusal, complain, say
+from xhat.cli.explain import explain
 from xhat.cli.info import info
 from xhat.cli.predict import predict
 from xhat.cli.train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(predict)
+app.command()(explain)
 app.command()(info)
 
 

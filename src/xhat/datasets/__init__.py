@@ -18,7 +18,7 @@ from xhat.checks import as_generator, as_real
 from xhat.datasets import cifar10, digits, idx, npz, tables
 from xhat.datasets.dataset import Dataset, Features, Target, listing
 
-__all__ = ["Dataset", "load", "read_features"]
+__all__ = ["Dataset", "load", "read_features", "read_matrix"]
 
 _NAMED: Mapping[str, Callable[[Sequence[Path]], Dataset]] = {
     "digits": digits.load_named,
@@ -189,8 +189,47 @@ def read_features(
     return data.x_test, data.y_test
 
 
-def _resolve(source: str | os.PathLike[str]) -> str | Path:
-    """Return a known name, or the path of a folder or of a file of a known kind."""
+def read_matrix(source: str | os.PathLike[str]) -> Features:
+    """Read a file that holds nothing but numbers, without a target.
+
+    Parameters
+    ----------
+    source : str or path
+        A ``.csv``, ``.tsv`` or ``.parquet`` table, of which all columns are read, an ``.npz`` file with an array ``x``
+        (or ``X``, ``data``), or an ``.npy`` file.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, D), C-contiguous; float64, or float32 where the arrays of a file are that or smaller
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        As `load`.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from xhat import datasets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savetxt(f"{folder}/small.csv", [[1, 2], [3, 5]], delimiter=",", header="height,width", comments="")
+    ...     print(datasets.read_matrix(f"{folder}/small.csv"))
+    [[1. 2.]
+     [3. 5.]]
+    """
+    found = _resolve(source, ".npy")
+    if isinstance(found, Path) and _ending(found) in _TABLES:
+        return tables.read_matrix(found)
+    if isinstance(found, Path) and _ending(found) in (".npz", ".npy"):
+        return npz.read_matrix(found)
+    raise ValueError(
+        f"datasets.read_matrix: expected a file of numbers, got {str(source)!r}. "
+        "Give a .csv, .tsv, .parquet, .npz or .npy file."
+    )
+
+
+def _resolve(source: str | os.PathLike[str], *more: str) -> str | Path:
+    """Return a known name, or the path of a folder or of a file of a known kind, or of one `more`."""
     try:
         path = Path(source)
     except TypeError:
@@ -200,7 +239,7 @@ def _resolve(source: str | os.PathLike[str]) -> str | Path:
         ) from None
     if isinstance(source, str) and source in _NAMED:
         return source
-    known = _ending(path) in (*_TABLES, *_OTHERS)
+    known = _ending(path) in (*_TABLES, *_OTHERS, *more)
     if path.is_dir() or (known and path.is_file()):
         return path
     if path.is_file():

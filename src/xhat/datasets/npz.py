@@ -87,6 +87,15 @@ def read_features(path: Path, features: Sequence[str], classes: Sequence[str] | 
     return part.x, None if part.y is None else _target("datasets.read_features", path, part.y, classes)
 
 
+def read_matrix(path: Path) -> Features:
+    """Read the array `x` of an .npz file, or the one array of an .npy file."""
+    arrays = {"x": _read_one(path)} if path.suffix.lower() == ".npy" else _read(path)
+    part = _part(path, arrays, "")
+    if part is None:
+        raise ValueError(f"datasets.read_matrix: expected an array x in {path}, got none. Save it as x.")
+    return part.x
+
+
 def _part(path: Path, arrays: dict[str, NDArray[Any]], ending: str) -> _Part | None:
     x, y = _pick(path, arrays, _X, ending), _pick(path, arrays, _Y, ending)
     if x is None:
@@ -196,6 +205,17 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(
             f"datasets.load: expected an .npz file of plain arrays in {path}, got "
             f"{str(error)[:200] or type(error).__name__}. Write it again with numpy.savez."
+        ) from None
+
+
+def _read_one(path: Path) -> NDArray[Any]:
+    """Read an .npy file, held against its size before memory is taken."""
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:
+        raise ValueError(
+            f"datasets.load: expected an .npy file of numbers in {path}, got "
+            f"{str(error)[:200] or type(error).__name__}. Write it again with numpy.save."
         ) from None
 
 

@@ -105,6 +105,11 @@ def read_features(
     return table.x, y
 
 
+def read_matrix(path: Path) -> Features:
+    """Read all columns, in their order."""
+    return _read(path, _columns(path), None).x
+
+
 def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 

@@ -16,6 +16,7 @@ form follows from the unnumbered equations of its section 3. Derivation: docs/ba
 
 from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.folding import fold
+from xhat.layers.batch_norm.graph import GRAPH, StepGradients, Steps, steps
 from xhat.layers.batch_norm.layer import BatchNorm
 from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, apply, backward, forward, moments, renorm, sums
 from xhat.layers.batch_norm.reference import (
@@ -34,6 +35,7 @@ from xhat.layers.batch_norm.virtual import VirtualCache
 
 __all__ = [
     "FIXED",
+    "GRAPH",
     "OP",
     "RENORM",
     "VIRTUAL",
@@ -44,6 +46,8 @@ __all__ = [
     "Moments",
     "RenormCache",
     "RunningStatistics",
+    "StepGradients",
+    "Steps",
     "Sums",
     "VirtualCache",
     "apply",
@@ -56,8 +60,21 @@ __all__ = [
     "reference_backward",
     "reference_forward",
     "renorm",
+    "steps",
     "sums",
 ]
 
-for _kind in (BatchNorm, Cache, FixedCache, Grads, Moments, RenormCache, RunningStatistics, Sums, VirtualCache):
+for _kind in (
+    BatchNorm,
+    Cache,
+    FixedCache,
+    Grads,
+    Moments,
+    RenormCache,
+    RunningStatistics,
+    StepGradients,
+    Steps,
+    Sums,
+    VirtualCache,
+):
     _kind.__module__ = __name__  # the rooms inside are nobody's business: messages and pickles name the layer
