@@ -75,6 +75,12 @@ void Array::expect_size(Index size) const {
   raise_value(expected() + " of shape " + shape_text(1, &size) + ", got " + shape_text(view_) + ". Make it fit x.");
 }
 
+void Array::expect_sizes(Index rows, Index columns) const {
+  const Index sizes[] = {rows, columns};
+  if (view_.ndim == 2 && size(0) == rows && size(1) == columns) return;
+  raise_value(expected() + " of shape " + shape_text(2, sizes) + ", got " + shape_text(view_) + ". Make it fit x.");
+}
+
 void Array::expect_shape_of(const Array& other) const {
   bool same = view_.ndim == other.view_.ndim;
   for (int axis = 0; same && axis < view_.ndim; ++axis) same = view_.shape[axis] == other.view_.shape[axis];

@@ -27,7 +27,8 @@ class Array {
 
   // Each raises ValueError or TypeError if the array is not as expected.
   void expect_dimensions(int dimensions, const char* meaning) const;
-  void expect_size(Index size) const;    // of one dimension
+  void expect_size(Index size) const;
+  void expect_sizes(Index rows, Index columns) const;    // of one dimension
   void expect_shape_of(const Array& other) const;
   void expect_float64() const;
   void expect_type_of(const Array& other) const;

@@ -26,11 +26,58 @@ struct Shape {
   Index outer, channels, inner;
 
   // One channel is one run.
-  Shape(Index outer, Index channels, Index inner)
-      : outer(channels == 1 ? 1 : outer), channels(channels), inner(channels == 1 ? outer * inner : inner) {}
+  explicit Shape(const ChannelsShape& shape)
+      : outer(shape.channels == 1 ? 1 : shape.outer),
+        channels(shape.channels),
+        inner(shape.channels == 1 ? shape.outer * shape.inner : shape.inner) {}
 
   Index count() const { return outer * inner; }
 };
+
+// Every entry counts once.
+struct Unweighted {
+  static constexpr bool given = false;
+};
+
+// The weights of what lies at an offset of x, where the numbers of a channel lie in runs.
+class RunWeights {
+ public:
+  static constexpr bool given = true;
+
+  RunWeights(const double* entries, Index start, const Shape& shape)
+      : entries_(entries), start_(start), row_(shape.channels * shape.inner), others_(row_ - shape.inner) {}
+
+  template <class L>
+  XHAT_INLINE Lanes at(Index at, L lanes) const {
+    return load(entries_ + (at - start_ - at / row_ * others_), lanes);
+  }
+
+ private:
+  const double* entries_;
+  Index start_, row_, others_;
+};
+
+// The same where all numbers of a row have one weight.
+class RowWeights {
+ public:
+  static constexpr bool given = true;
+
+  RowWeights(const double* entries, Index row) : entries_(entries), row_(row) {}
+
+  template <class L>
+  XHAT_INLINE Lanes at(Index at, L) const {
+    return splat(entries_[at / row_]);
+  }
+
+ private:
+  const double* entries_;
+  Index row_;
+};
+
+template <class W>
+constexpr bool kGiven = false;
+template <class W>
+constexpr bool kGiven<const W&> = W::given;
 
 // What a formula needs to know of one channel.
 template <int K>
@@ -47,8 +94,11 @@ class Wide {
  public:
   Wide(const Shape& shape, Index channel)
       : runs_(shape.outer, shape.channels * shape.inner, shape.inner),
+        shape_(shape),
         channel_(channel),
         start_(channel * shape.inner) {}
+
+  RunWeights weights(const double* entries) const { return {entries, start_, shape_}; }
 
   Index first() const { return channel_; }
   Index last() const { return channel_ + 1; }
@@ -87,6 +137,7 @@ class Wide {
   }
 
   Runs runs_;
+  Shape shape_;
   Index channel_, start_;
 };
 
@@ -103,6 +154,9 @@ class Narrow {
   Index first() const { return 0; }
   Index last() const { return shape_.channels; }
 
+  // For an inner size of 1.
+  RowWeights weights(const double* entries) const { return {entries, columns_}; }
+
   template <class T, class Take>
   void moments(const T* x, const Take& take) const {
     const Index channels = shape_.channels;
@@ -117,7 +171,7 @@ class Narrow {
           first, second);
       bool reliable = true;
       for (Index c = 0; c < channels; ++c) {
-        const Moments m = moments_from<T>(shift[c], {first[c], second[c]}, shape_.count());
+        const Moments m = moments_from<T>(shift[c], {first[c], second[c]}, static_cast<double>(shape_.count()));
         take(c, m);
         shift[c] = m.mean;
         reliable = reliable && m.reliable;
@@ -250,27 +304,80 @@ class Narrow {
   Index columns_, tiles_across_, rows_per_block_, blocks_;
 };
 
-// work(channels) once for every channel, in groups: one by one, or all together
+// work(channels, weights) once for every channel, in groups: one by one, or all together
 template <class Work>
-void by_group(const Shape& shape, const Work& work) {
+void by_group(const Shape& shape, const double* weights, const Work& work) {
   const auto each = [&](Index first, Index last) {
-    for (Index c = first; c < last; ++c) work(Wide(shape, c));
+    for (Index c = first; c < last; ++c) {
+      const Wide channel(shape, c);
+      if (weights)
+        work(channel, channel.weights(weights));
+      else
+        work(channel, Unweighted{});
+    }
   };
-  if (shape.inner < kWideFrom)
-    work(Narrow(shape));
-  else if (shape.channels < kManyChannels)
+  if (weights ? shape.inner == 1 : shape.inner < kWideFrom) {
+    const Narrow all(shape);
+    if (weights)
+      work(all, all.weights(weights));
+    else
+      work(all, Unweighted{});
+  } else if (shape.channels < kManyChannels) {
     each(0, shape.channels);    // the threads share each channel
-  else
+  } else {
     parallel_for(shape.channels, grain_of(shape.count()), each);
+  }
 }
 
 inline double gamma_of(const double* gamma, Index c) { return gamma ? gamma[c] : 1; }
 inline double beta_of(const double* beta, Index c) { return beta ? beta[c] : 0; }
 inline double mean_low_of(const Centre& centre, Index c) { return centre.mean_low ? centre.mean_low[c] : 0; }
 
-// Scalar: out = ((x - mean) - mean_low) * rstd * gamma + beta
-template <class T, class Group>
-void normalize(const Group& group, const T* x, const double* gamma, const double* beta, Centre centre, T* out) {
+// Scalar: centred = (x - mean) - mean_low, and 0 where x is missing
+template <class W, class L>
+XHAT_INLINE inline Lanes centre(const W& weights, Index at, L lanes, const Lanes& x, const Lanes& mean,
+                                const Lanes& mean_low) {
+  const Lanes centred = (x - mean) - mean_low;
+  if constexpr (W::given)
+    return where_there(weights.at(at, lanes), x, centred);
+  else
+    return centred;
+}
+
+// Scalar: statistics of x, each entry counted as often as its weight says
+template <class T, class Group, class W>
+void channel_statistics(const Group& group, const T* x, const W& weights, double total, double eps,
+                        Statistics statistics) {
+  if constexpr (!W::given) {
+    group.moments(x, [=](Index c, const Moments& moments) { set_statistics(statistics, c, moments, eps); });
+  } else {
+    // The first pass finds the means, from 0; where that was far, another one finds the variances around them. What
+    // the passes add up lies where the statistics will be.
+    double *const shift = statistics.mean, *const first = statistics.mean_low, *const second = statistics.var;
+    for (Index c = group.first(); c < group.last(); ++c) shift[c] = 0;
+    bool reliable = false;
+    for (int pass = 0; pass < 3 && !reliable; ++pass) {
+      group.sum([=](Index c) { return Constants<1>{{shift[c]}}; },
+                [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+                  const Lanes weight = weights.at(at, lanes);
+                  const Lanes difference = where_counted(weight, load(x + at, lanes) - constants[0]);
+                  return Terms<2>{weight * difference, weight * difference * difference};
+                },
+                first, second);
+      reliable = true;
+      for (Index c = group.first(); c < group.last(); ++c) {
+        const Moments m = total > 0 ? moments_from<T>(shift[c], {first[c], second[c]}, total) : kNoMoments;
+        set_statistics(statistics, c, m, eps);
+        reliable = reliable && m.reliable;
+      }
+    }
+  }
+}
+
+// Scalar: out = centred * rstd * gamma + beta, and 0 where x is missing
+template <class T, class Group, class W>
+void normalize(const Group& group, const T* x, const W& weights, const double* gamma, const double* beta, Centre centre,
+               T* out) {
   group.map(
       [=](Index c) {
         return Constants<5>{
@@ -278,76 +385,123 @@ void normalize(const Group& group, const T* x, const double* gamma, const double
       },
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
         const auto& [mean, mean_low, rstd, gamma, beta] = constants;
-        store(out + at, ((load(x + at, lanes) - mean) - mean_low) * rstd * gamma + beta, lanes);
+        const Lanes x_here = load(x + at, lanes);
+        const Lanes y = ((x_here - mean) - mean_low) * rstd * gamma + beta;
+        if constexpr (W::given)
+          store(out + at, where_there(weights.at(at, lanes), x_here, y), lanes);
+        else
+          store(out + at, y, lanes);
       });
 }
 
-// Scalar: dgamma = sum of dy * (x - mean) * rstd     dbeta = sum of dy
-template <class T, class Group>
-void parameter_gradients(const Group& group, const T* dy, const T* x, Centre centre, double* dgamma, double* dbeta) {
-  group.sum([=](Index c) { return Constants<2>{{centre.mean[c], mean_low_of(centre, c)}}; },
+// Scalar: dgamma = sum of dy * centred * rstd     dbeta = sum of dy, but for where x is missing
+template <class T, class Group, class W>
+void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, Centre centre_, double* dgamma,
+                         double* dbeta) {
+  group.sum([=](Index c) { return Constants<2>{{centre_.mean[c], mean_low_of(centre_, c)}}; },
             [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
               const auto& [mean, mean_low] = constants;
-              const Lanes dy_here = load(dy + at, lanes);
-              return Terms<2>{dy_here, dy_here * ((load(x + at, lanes) - mean) - mean_low)};
+              const Lanes x_here = load(x + at, lanes);
+              Lanes dy_here = load(dy + at, lanes);
+              if constexpr (W::given) dy_here = where_there(weights.at(at, lanes), x_here, dy_here);
+              return Terms<2>{dy_here, dy_here * centre(weights, at, lanes, x_here, mean, mean_low)};
             },
             dbeta, dgamma);
-  for (Index c = group.first(); c < group.last(); ++c) dgamma[c] *= centre.rstd[c];
+  for (Index c = group.first(); c < group.last(); ++c) dgamma[c] *= centre_.rstd[c];
+}
+
+// Scalar: out = gamma * rstd * (dy - w * mean(dy) - w * centred * (rstd * mean(dy * x_hat))), and 0 where x is missing
+template <class T, class Group, class W>
+void input_gradient(const Group& group, const T* dy, const T* x, const W& weights, double total, const double* gamma,
+                    Centre centre_, const double* dgamma, const double* dbeta, T* out) {
+  group.map(
+      [=](Index c) {
+        return Constants<5>{{centre_.mean[c], mean_low_of(centre_, c), gamma_of(gamma, c) * centre_.rstd[c],
+                             dbeta[c] / total, centre_.rstd[c] * (dgamma[c] / total)}};
+      },
+      [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+        const auto& [mean, mean_low, scale, along_ones, along_x] = constants;
+        const Lanes x_here = load(x + at, lanes), dy_here = load(dy + at, lanes);
+        const Lanes centred = centre(weights, at, lanes, x_here, mean, mean_low);
+        if constexpr (W::given) {
+          const Lanes weight = weights.at(at, lanes);
+          const Lanes dx = scale * ((dy_here - weight * along_ones) - weight * centred * along_x);
+          store(out + at, where_there(weight, x_here, dx), lanes);
+        } else {
+          store(out + at, scale * ((dy_here - along_ones) - centred * along_x), lanes);
+        }
+      });
 }
 
 template <class T>
-void channels_forward(const T* x, const double* gamma, const double* beta, double eps, T* out, Statistics statistics,
-                      Index outer, Index channels, Index inner) {
-  const Shape shape(outer, channels, inner);
+void channels_statistics(const T* x, Weights weights, double eps, Statistics statistics, ChannelsShape sizes) {
+  const Shape shape(sizes);
   if (shape.count() == 0) {
-    for (Index c = 0; c < channels; ++c) set_statistics(statistics, c, kNoMoments, eps);
+    for (Index c = 0; c < sizes.channels; ++c) set_statistics(statistics, c, kNoMoments, eps);
     return;
   }
-  by_group(shape, [=](const auto& group) {
-    group.moments(x, [=](Index c, const Moments& moments) { set_statistics(statistics, c, moments, eps); });
-    normalize(group, x, gamma, beta, {statistics.mean, statistics.mean_low, statistics.rstd}, out);
+  by_group(shape, weights.entries, [=](const auto& group, const auto& each) {
+    channel_statistics(group, x, each, weights.total, eps, statistics);
   });
 }
 
 template <class T>
-void channels_apply(const T* x, const double* gamma, const double* beta, Centre centre, T* out, Index outer,
-                    Index channels, Index inner) {
-  const Shape shape(outer, channels, inner);
+void channels_forward(const T* x, Weights weights, const double* gamma, const double* beta, double eps, T* out,
+                      Statistics statistics, ChannelsShape sizes) {
+  const Shape shape(sizes);
+  if (shape.count() == 0) return channels_statistics(x, weights, eps, statistics, sizes);
+  by_group(shape, weights.entries, [=](const auto& group, const auto& each) {
+    channel_statistics(group, x, each, weights.total, eps, statistics);
+    normalize(group, x, each, gamma, beta, {statistics.mean, statistics.mean_low, statistics.rstd}, out);
+  });
+}
+
+template <class T>
+void channels_apply(const T* x, Weights weights, const double* gamma, const double* beta, Centre centre, T* out,
+                    ChannelsShape sizes) {
+  const Shape shape(sizes);
   if (shape.count() == 0) return;
-  by_group(shape, [=](const auto& group) { normalize(group, x, gamma, beta, centre, out); });
+  by_group(shape, weights.entries,
+           [=](const auto& group, const auto& each) { normalize(group, x, each, gamma, beta, centre, out); });
 }
 
 template <class T>
-void channels_backward(const T* dy, const T* x, const double* gamma, Centre centre, T* out, double* dgamma,
-                       double* dbeta, Index outer, Index channels, Index inner) {
-  const Shape shape(outer, channels, inner);
-  const double n = static_cast<double>(shape.count());
-  by_group(shape, [=](const auto& group) {
-    parameter_gradients(group, dy, x, centre, dgamma, dbeta);
-    // Scalar: out = gamma * rstd * (dy - mean(dy) - (x - mean) * (rstd * mean(dy * x_hat)))
-    group.map(
-        [=](Index c) {
-          return Constants<5>{{centre.mean[c], mean_low_of(centre, c), gamma_of(gamma, c) * centre.rstd[c],
-                               dbeta[c] / n, centre.rstd[c] * (dgamma[c] / n)}};
-        },
-        [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-          const auto& [mean, mean_low, scale, along_ones, along_x] = constants;
-          const Lanes centred = (load(x + at, lanes) - mean) - mean_low;
-          store(out + at, scale * ((load(dy + at, lanes) - along_ones) - centred * along_x), lanes);
-        });
+void channels_sums(const T* dy, const T* x, Weights weights, Centre centre, double* dgamma, double* dbeta,
+                   ChannelsShape sizes) {
+  by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
+    parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
   });
 }
 
 template <class T>
-void channels_apply_backward(const T* dy, const T* x, const double* gamma, Centre centre, T* out, double* dgamma,
-                             double* dbeta, Index outer, Index channels, Index inner) {
-  const Shape shape(outer, channels, inner);
-  by_group(shape, [=](const auto& group) {
-    parameter_gradients(group, dy, x, centre, dgamma, dbeta);
-    // Scalar: out = gamma * rstd * dy
+void channels_gradient(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre,
+                       const double* dgamma, const double* dbeta, T* out, ChannelsShape sizes) {
+  by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
+    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out);
+  });
+}
+
+template <class T>
+void channels_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
+                       double* dgamma, double* dbeta, ChannelsShape sizes) {
+  by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
+    parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
+    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out);
+  });
+}
+
+template <class T>
+void channels_apply_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
+                             double* dgamma, double* dbeta, ChannelsShape sizes) {
+  by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
+    parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
+    // Scalar: out = gamma * rstd * dy, and 0 where x is missing
     group.map([=](Index c) { return Constants<1>{{gamma_of(gamma, c) * centre.rstd[c]}}; },
               [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-                store(out + at, constants[0] * load(dy + at, lanes), lanes);
+                Lanes dx = constants[0] * load(dy + at, lanes);
+                if constexpr (kGiven<decltype(each)>)
+                  dx = where_there(each.at(at, lanes), load(x + at, lanes), dx);
+                store(out + at, dx, lanes);
               });
   });
 }

@@ -26,6 +26,18 @@ struct Centre {
   const double* rstd;
 };
 
+// x, dy and out are (outer, channels, inner); gamma, beta and their gradients (channels,).
+struct ChannelsShape {
+  Index outer, channels, inner;
+};
+
+// How often each entry counts, (outer, inner), the same for all channels; null if each counts once. `total` is their
+// sum. What is NaN or Inf under a weight of 0 is missing: y and dx are 0 there, and dy counts for nothing.
+struct Weights {
+  const double* entries;
+  double total;
+};
+
 template <class T>
 struct Kernels {
   // x, out (rows, columns); gamma, beta (columns,)
@@ -34,16 +46,23 @@ struct Kernels {
   // dy, x, out (rows, columns); gamma, dgamma, dbeta (columns,)
   void (*rows_backward)(const T* dy, const T* x, const double* gamma, Centre centre, T* out, double* dgamma,
                         double* dbeta, Index rows, Index columns);
-  // x, out (outer, channels, inner); gamma, beta (channels,)
-  void (*channels_forward)(const T* x, const double* gamma, const double* beta, double eps, T* out,
-                           Statistics statistics, Index outer, Index channels, Index inner);
-  void (*channels_apply)(const T* x, const double* gamma, const double* beta, Centre centre, T* out, Index outer,
-                         Index channels, Index inner);
-  // dy, x, out (outer, channels, inner); gamma, dgamma, dbeta (channels,)
-  void (*channels_backward)(const T* dy, const T* x, const double* gamma, Centre centre, T* out, double* dgamma,
-                            double* dbeta, Index outer, Index channels, Index inner);
-  void (*channels_apply_backward)(const T* dy, const T* x, const double* gamma, Centre centre, T* out, double* dgamma,
-                                  double* dbeta, Index outer, Index channels, Index inner);
+  // statistics: written
+  void (*channels_statistics)(const T* x, Weights weights, double eps, Statistics statistics, ChannelsShape shape);
+  void (*channels_forward)(const T* x, Weights weights, const double* gamma, const double* beta, double eps, T* out,
+                           Statistics statistics, ChannelsShape shape);
+  void (*channels_apply)(const T* x, Weights weights, const double* gamma, const double* beta, Centre centre, T* out,
+                         ChannelsShape shape);
+  // dgamma, dbeta: written
+  void (*channels_sums)(const T* dy, const T* x, Weights weights, Centre centre, double* dgamma, double* dbeta,
+                        ChannelsShape shape);
+  // dgamma, dbeta: read; sums over all that weights.total counts
+  void (*channels_gradient)(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre,
+                            const double* dgamma, const double* dbeta, T* out, ChannelsShape shape);
+  // the two in one, channel by channel
+  void (*channels_backward)(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
+                            double* dgamma, double* dbeta, ChannelsShape shape);
+  void (*channels_apply_backward)(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
+                                  double* dgamma, double* dbeta, ChannelsShape shape);
 };
 
 struct Variant {

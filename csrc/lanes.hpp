@@ -66,6 +66,21 @@ XHAT_INLINE inline Lanes operator*(Lanes a, const Lanes& b) {
   return a;
 }
 
+// Where the weight is 0: zero.
+XHAT_INLINE inline Lanes where_counted(const Lanes& weight, Lanes value) {
+  for (Index p = 0; p < kParts; ++p) value.part[p] = weight.part[p] == 0 ? Vector{} : value.part[p];
+  return value;
+}
+
+// Where the weight is 0 and x is NaN or Inf: zero.
+XHAT_INLINE inline Lanes where_there(const Lanes& weight, const Lanes& x, Lanes value) {
+  for (Index p = 0; p < kParts; ++p) {
+    const Mask gone = (weight.part[p] == 0) & (x.part[p] - x.part[p] != 0);
+    value.part[p] = gone ? Vector{} : value.part[p];
+  }
+  return value;
+}
+
 XHAT_INLINE inline Vector widened(const Vector& stored) { return stored; }
 
 XHAT_INLINE inline Vector widened(const VectorOf<float>::type& stored) {

@@ -49,10 +49,9 @@ inline void set_statistics(const Statistics& statistics, Index i, const Moments&
 
 inline double finite_or_zero(double value) { return value - value == 0 ? value : 0; }
 
-// sums: of x - shift and of its square, over `count` numbers.
+// sums: of x - shift and of its square, over n numbers, or with weights of sum n.
 template <class T>
-Moments moments_from(double shift, Sums sums, Index count) {
-  const double n = static_cast<double>(count);
+Moments moments_from(double shift, Sums sums, double n) {
   const double offset = sums.first / n;
   const double mean = shift + offset;
   const double rounded = mean - shift;
@@ -149,7 +148,7 @@ Moments moments(const T* x, const Runs& runs) {
       const Lanes shifted = load(x + at, lanes) - shifts;
       return Terms<2>{shifted, shifted * shifted};
     });
-    return moments_from<T>(shift, sums, runs.size());
+    return moments_from<T>(shift, sums, static_cast<double>(runs.size()));
   };
   const Moments once = shifted_by(sample_mean(x, runs));
   return once.reliable ? once : shifted_by(once.mean);

@@ -9,8 +9,9 @@ namespace {
 #define XHAT_TEXT(name) XHAT_TEXT_OF(name)
 
 template <class T>
-constexpr Kernels<T> kKernels{rows_forward<T>,   rows_backward<T>,     channels_forward<T>,
-                              channels_apply<T>, channels_backward<T>, channels_apply_backward<T>};
+constexpr Kernels<T> kKernels{
+    rows_forward<T>,   rows_backward<T>,     channels_statistics<T>, channels_forward<T>,       channels_apply<T>,
+    channels_sums<T>,  channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>};
 
 }  // namespace
 

@@ -32,8 +32,20 @@ def rows_backward(
     dgamma: _Entries,
     dbeta: _Entries,
 ) -> None: ...
+def channels_statistics(
+    x: _Numbers,
+    weights: _Entries | None,
+    total: float,
+    eps: float,
+    mean: _Entries,
+    mean_low: _Entries,
+    var: _Entries,
+    rstd: _Entries,
+) -> None: ...
 def channels_forward(
     x: _Numbers,
+    weights: _Entries | None,
+    total: float,
     gamma: _Entries | None,
     beta: _Entries | None,
     eps: float,
@@ -45,18 +57,45 @@ def channels_forward(
 ) -> None: ...
 def channels_apply(
     x: _Numbers,
+    weights: _Entries | None,
     gamma: _Entries | None,
     beta: _Entries | None,
     mean: _Entries,
+    mean_low: _Entries | None,
     rstd: _Entries,
+    out: _Numbers,
+) -> None: ...
+def channels_sums(
+    dy: _Numbers,
+    x: _Numbers,
+    weights: _Entries | None,
+    mean: _Entries,
+    mean_low: _Entries | None,
+    rstd: _Entries,
+    dgamma: _Entries,
+    dbeta: _Entries,
+) -> None: ...
+def channels_gradient(
+    dy: _Numbers,
+    x: _Numbers,
+    weights: _Entries | None,
+    total: float,
+    gamma: _Entries | None,
+    mean: _Entries,
+    mean_low: _Entries | None,
+    rstd: _Entries,
+    dgamma: _Entries,
+    dbeta: _Entries,
     out: _Numbers,
 ) -> None: ...
 def channels_backward(
     dy: _Numbers,
     x: _Numbers,
+    weights: _Entries | None,
+    total: float,
     gamma: _Entries | None,
     mean: _Entries,
-    mean_low: _Entries,
+    mean_low: _Entries | None,
     rstd: _Entries,
     out: _Numbers,
     dgamma: _Entries,
@@ -65,8 +104,10 @@ def channels_backward(
 def channels_apply_backward(
     dy: _Numbers,
     x: _Numbers,
+    weights: _Entries | None,
     gamma: _Entries | None,
     mean: _Entries,
+    mean_low: _Entries | None,
     rstd: _Entries,
     out: _Numbers,
     dgamma: _Entries,

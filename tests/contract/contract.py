@@ -160,7 +160,7 @@ def _close(what: str, got: Any, true: Any, dtype: Any, floor: float = 0.0) -> No
     assert error <= TOLERANCE[np.dtype(dtype)] * size, f"{what}: error {error:.1e} beside size {size:.1e}"
 
 
-JUDGEMENTS = (judge_example, judge_gradient, judge_agreement)
+JUDGEMENTS = (judge_example, judge_agreement, judge_gradient)
 
 
 def layouts(values: Any) -> Iterator[tuple[str, Any]]:

@@ -45,6 +45,9 @@ __all__ = [
     "channels_apply_backward",
     "channels_backward",
     "channels_forward",
+    "channels_gradient",
+    "channels_statistics",
+    "channels_sums",
     "get_num_threads",
     "reason",
     "rows_backward",
@@ -196,17 +199,50 @@ def rows_backward(
     return dgamma, dbeta
 
 
-def channels_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers) -> Statistics:
-    """Normalize each channel into `out`.
+def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Statistics:
+    """Return the statistics of each channel.
 
     Parameters
     ----------
     x : numpy.ndarray
         (outer, channels, inner), float32 or float64.
-    gamma, beta : numpy.ndarray or None
-        (channels,) float64, unit of y. None means 1 and 0.
+    weights : numpy.ndarray or None
+        (outer, inner) float64, finite and >= 0: how often each entry counts, in every channel. None means once. What is
+        NaN or Inf under a weight of 0 is missing: y and dx are 0 there, and dy counts for nothing.
     eps : float
         Finite and >= 0, unit of x².
+
+    Returns
+    -------
+    Statistics
+        Of each channel. A channel without numbers has mean 0 and variance 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    statistics = _empty_statistics(x.shape[1])
+    native.channels_statistics(x, weights, _total(weights), eps, *statistics)
+    return statistics
+
+
+def channels_forward(
+    x: Numbers,
+    weights: Entries | None,
+    gamma: Entries | None,
+    beta: Entries | None,
+    eps: float,
+    out: Numbers,
+) -> Statistics:
+    """Normalize each channel into `out`.
+
+    Parameters
+    ----------
+    x, weights, eps
+        As in `channels_statistics`.
+    gamma, beta : numpy.ndarray or None
+        (channels,) float64, unit of y. None means 1 and 0.
     out : numpy.ndarray
         Like x. Receives y.
 
@@ -221,36 +257,107 @@ def channels_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, ep
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, gamma, beta, eps, out, *statistics)
+    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
     return statistics
 
 
 def channels_apply(
-    x: Numbers, gamma: Entries | None, beta: Entries | None, mean: Entries, rstd: Entries, out: Numbers
+    x: Numbers,
+    weights: Entries | None,
+    gamma: Entries | None,
+    beta: Entries | None,
+    mean: Entries,
+    mean_low: Entries | None,
+    rstd: Entries,
+    out: Numbers,
 ) -> None:
-    """Normalize each channel with fixed statistics into `out`.
+    """Normalize each channel with given statistics into `out`.
 
     Parameters
     ----------
-    x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
-    gamma, beta : numpy.ndarray or None
-        (channels,) float64, unit of y. None means 1 and 0.
-    mean, rstd : numpy.ndarray
-        (channels,) float64, unit of x and of 1/x.
-    out : numpy.ndarray
-        Like x. Receives y.
+    x, weights, gamma, beta, out
+        As in `channels_forward`; the weights only say what is missing.
+    mean, mean_low, rstd : numpy.ndarray
+        (channels,) float64, units of x, x and 1/x. A mean_low of None means 0.
 
     Raises
     ------
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(x, gamma, beta, mean, rstd, out)
+    native.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
+
+
+def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
+    """Return the gradients of gamma and beta: the sums that the gradient of x needs.
+
+    Parameters
+    ----------
+    dy, x : numpy.ndarray
+        (outer, channels, inner), float32 or float64.
+    weights : numpy.ndarray or None
+        As in `channels_statistics`; they only say what is missing.
+    statistics : Statistics
+        From `channels_statistics` or `channels_forward`.
+
+    Returns
+    -------
+    dgamma, dbeta : numpy.ndarray
+        (channels,) float64. Zero if the channels are empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    mean, mean_low, _, rstd = statistics
+    native.channels_sums(dy, x, weights, mean, mean_low, rstd, dgamma, dbeta)
+    return dgamma, dbeta
+
+
+def channels_gradient(
+    dy: Numbers,
+    x: Numbers,
+    weights: Entries | None,
+    gamma: Entries | None,
+    statistics: Statistics,
+    dgamma: Entries,
+    dbeta: Entries,
+    total: float,
+    out: Numbers,
+) -> None:
+    """Write the gradient of x into `out`, where x is a part of a batch.
+
+    Parameters
+    ----------
+    dy, x, weights, statistics
+        As in `channels_sums`; the weights are those of this part.
+    gamma : numpy.ndarray or None
+        (channels,) float64. None means 1.
+    dgamma, dbeta : numpy.ndarray
+        (channels,) float64, from `channels_sums`, added up over all parts.
+    total : float
+        How many numbers a channel has in all parts, or the sum of their weights.
+    out : numpy.ndarray
+        Like x. Receives dx.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rows_forward`.
+    """
+    mean, mean_low, _, rstd = statistics
+    native.channels_gradient(dy, x, weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
-    dy: Numbers, x: Numbers, gamma: Entries | None, statistics: Statistics, out: Numbers
+    dy: Numbers,
+    x: Numbers,
+    weights: Entries | None,
+    gamma: Entries | None,
+    statistics: Statistics,
+    out: Numbers,
 ) -> tuple[Entries, Entries]:
     """Write the gradient of x into `out` and return those of gamma and beta.
 
@@ -258,6 +365,8 @@ def channels_backward(
     ----------
     dy, x : numpy.ndarray
         (outer, channels, inner), float32 or float64.
+    weights : numpy.ndarray or None
+        As in `channels_statistics`.
     gamma : numpy.ndarray or None
         (channels,) float64. None means 1.
     statistics : Statistics
@@ -277,14 +386,21 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
 def channels_apply_backward(
-    dy: Numbers, x: Numbers, gamma: Entries | None, mean: Entries, rstd: Entries, out: Numbers
+    dy: Numbers,
+    x: Numbers,
+    weights: Entries | None,
+    gamma: Entries | None,
+    mean: Entries,
+    mean_low: Entries | None,
+    rstd: Entries,
+    out: Numbers,
 ) -> tuple[Entries, Entries]:
-    """Write the gradient of x under fixed statistics into `out` and return those of gamma and beta.
+    """Write the gradient of x under given statistics into `out` and return those of gamma and beta.
 
     dx = rstd * gamma * dy: nothing moves the statistics.
 
@@ -294,8 +410,8 @@ def channels_apply_backward(
         (outer, channels, inner), float32 or float64.
     gamma : numpy.ndarray or None
         (channels,) float64. None means 1.
-    mean, rstd : numpy.ndarray
-        (channels,) float64, as given to `channels_apply`.
+    weights, mean, mean_low, rstd
+        As given to `channels_apply`.
     out : numpy.ndarray
         Like x. Receives dx.
 
@@ -310,7 +426,7 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(dy, x, gamma, mean, rstd, out, dgamma, dbeta)
+    native.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -351,6 +467,10 @@ def get_num_threads() -> int:
 
 def _empty_statistics(n: int) -> Statistics:
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+
+
+def _total(weights: Entries | None) -> float:
+    return 0.0 if weights is None else float(weights.sum())
 
 
 def _choose(name: str, who: str) -> None:

@@ -62,6 +62,30 @@ def test_parts_give_what_the_whole_gives(variant, seed, cuts, positions, weighte
     assert np.allclose(sum(part.dbeta for part in grads), g.dbeta, rtol=1e-9, atol=1e-10)
 
 
+def judge_parts():
+    """Two parts of a small batch, to the last digits."""
+    rng = np.random.default_rng(1)
+    x, dy = 1e8 + rng.standard_normal((7, 2)), rng.standard_normal((7, 2))
+    gamma, beta, weights = *rng.standard_normal((2, 2)), rng.random(7)
+    y, cache = batch_norm.reference_forward(*(v.astype(np.longdouble) for v in (x, gamma, beta)), 1e-5, 1, weights)
+    true = batch_norm.reference_backward(dy.astype(np.longdouble), cache)
+    parts = [slice(0, 3), slice(3, 7)]
+    moments = merged([batch_norm.moments(x[part], weights=weights[part]) for part in parts])
+    results = [batch_norm.forward(x[part], gamma, beta, weights=weights[part], moments=moments) for part in parts]
+    sums = merged([batch_norm.sums(dy[part], cache) for part, (_, cache) in zip(parts, results, strict=True)])
+    grads = [batch_norm.backward(dy[part], cache, sums=sums) for part, (_, cache) in zip(parts, results, strict=True)]
+    got = np.concatenate([y for y, _ in results]), np.concatenate([g.dx for g in grads]), sums.dgamma, sums.dbeta
+    for values, wanted in zip(got, (y, *true), strict=True):
+        assert np.abs(values - wanted).max() <= 1e-14 * np.abs(wanted).max()
+    assert np.allclose(sum(g.dgamma for g in grads), sums.dgamma, rtol=1e-14)
+
+
+@each_variant
+def test_two_parts(variant):
+    with kernels.use(variant):
+        judge_parts()
+
+
 @pytest.mark.parametrize("variant", kernels.VARIANTS[-1:])
 def test_merging_keeps_the_digits_of_an_offset(variant):
     """float64 data at 1e12: merged in many parts, in any order, the moments are those of exact arithmetic."""

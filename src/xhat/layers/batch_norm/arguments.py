@@ -50,9 +50,14 @@ def as_weights(who: str, name: str, weights: ArrayLike | None, x: Array, axis: i
         "Give one weight per sample, or one per entry of batch and positions; 0 takes an entry out of the statistics."
     )
     told = as_array(who, name, weights)
-    if told.dtype == np.bool_ and not isinstance(weights, np.ma.MaskedArray):
-        weights = told.astype(np.float64)
-    given = as_parameter(who, name, weights, samples if told.shape == samples else entries, advice)
+    masked = type(weights) is np.ma.MaskedArray
+    given = as_parameter(
+        who,
+        name,
+        told.astype(np.float64) if told.dtype == np.bool_ and not masked else weights,
+        samples if told.shape == samples else entries,
+        advice,
+    )
     given = np.broadcast_to(given.reshape(given.shape + (1,) * (len(entries) - given.ndim)), entries)
     values = np.ascontiguousarray(given, np.float64)
     with np.errstate(over="ignore"):

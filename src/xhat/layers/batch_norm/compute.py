@@ -14,6 +14,7 @@ from xhat.layers.batch_norm.reference import (
     FixedCache,
     Moments,
     Sums,
+    along,
     averaged_axes,
     reference_apply,
     reference_apply_backward,
@@ -32,7 +33,7 @@ def moments_of(who: str, x: Array, axis: int, weights: Array | None, count: floa
         with np.errstate(all="ignore"):
             _, mean, mean_low, squares = reference_moments(x.astype(np.float64), axis, weights)
             var = squares / (count or 1)
-    check_range(who, x, var, averaged_axes(x.ndim, axis))
+    _check_range(who, x, axis, weights, var)
     return Moments(count, mean, mean_low, var * count)
 
 
@@ -60,7 +61,7 @@ def normalize(
         var = moments.squares / (moments.count or 1)
         statistics = Statistics(moments.mean, moments.mean_low, var, rstd_of(var, eps))
         write_with(x, axis, gamma, beta, weights, statistics, y)
-    check_range(who, x, statistics.var, averaged_axes(x.ndim, axis))
+    _check_range(who, x, axis, weights, statistics.var)
     return Cache(x, gamma, beta, *statistics, count if moments is None else moments.count, axis, weights)
 
 
@@ -146,6 +147,12 @@ def rstd_of(var: Array, eps: float) -> Array:
     """Return 1 / sqrt(var + eps), and 0 where nothing varies: there is nothing to scale."""
     spread = var + eps
     return np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
+
+
+def _check_range(who: str, x: Array, axis: int, weights: Array | None, var: Array) -> None:
+    """Refuse finite data, as far as they count, whose variance overflows."""
+    if x.dtype == np.float64 and not np.isfinite(var).all():
+        check_range(who, np.where(along(weights, axis) == 0, 0, x), var, averaged_axes(x.ndim, axis))
 
 
 def _statistics(cache: Cache) -> Statistics:
