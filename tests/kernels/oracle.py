@@ -71,8 +71,8 @@ def run(case):
         statistics = kernels.rows_forward(case.x, case.gamma, case.beta, case.eps, y)
         dgamma, dbeta = kernels.rows_backward(case.dy, case.x, case.gamma, statistics, dx)
     else:
-        statistics = kernels.channels_forward(case.x, case.gamma, case.beta, case.eps, y)
-        dgamma, dbeta = kernels.channels_backward(case.dy, case.x, case.gamma, statistics, dx)
+        statistics = kernels.channels_forward(case.x, None, case.gamma, case.beta, case.eps, y)
+        dgamma, dbeta = kernels.channels_backward(case.dy, case.x, None, case.gamma, statistics, dx)
     return Result(y, dx, dgamma, dbeta, statistics)
 
 

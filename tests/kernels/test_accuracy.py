@@ -196,8 +196,8 @@ def test_empty_arrays(shape, dtype, rng):
 
 def fixed(case, mean, rstd):
     y, dx = np.full_like(case.x, np.nan), np.full_like(case.x, np.nan)
-    kernels.channels_apply(case.x, case.gamma, case.beta, mean, rstd, y)
-    dgamma, dbeta = kernels.channels_apply_backward(case.dy, case.x, case.gamma, mean, rstd, dx)
+    kernels.channels_apply(case.x, None, case.gamma, case.beta, mean, None, rstd, y)
+    dgamma, dbeta = kernels.channels_apply_backward(case.dy, case.x, None, case.gamma, mean, None, rstd, dx)
     return y, dx, dgamma, dbeta
 
 

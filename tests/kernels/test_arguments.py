@@ -12,29 +12,46 @@ from xhat import kernels
 pytestmark = oracle.needs_native
 
 native = kernels.native
-OPTIONAL = {"gamma", "beta"}
+OPTIONAL = {"gamma", "beta", "weights"}
 WRITTEN = {
     "forward": {"out", "mean", "mean_low", "var", "rstd"},
     "backward": {"out", "dgamma", "dbeta"},
     "apply": {"out"},
+    "statistics": {"mean", "mean_low", "var", "rstd"},
+    "sums": {"dgamma", "dbeta"},
+    "gradient": {"out"},
 }
 NAMES = {
     "rows_forward": "x gamma beta eps out mean mean_low var rstd",
     "rows_backward": "dy x gamma mean mean_low rstd out dgamma dbeta",
-    "channels_forward": "x gamma beta eps out mean mean_low var rstd",
-    "channels_apply": "x gamma beta mean rstd out",
-    "channels_backward": "dy x gamma mean mean_low rstd out dgamma dbeta",
-    "channels_apply_backward": "dy x gamma mean rstd out dgamma dbeta",
+    "channels_statistics": "x weights total eps mean mean_low var rstd",
+    "channels_forward": "x weights total gamma beta eps out mean mean_low var rstd",
+    "channels_apply": "x weights gamma beta mean mean_low rstd out",
+    "channels_sums": "dy x weights mean mean_low rstd dgamma dbeta",
+    "channels_gradient": "dy x weights total gamma mean mean_low rstd dgamma dbeta out",
+    "channels_backward": "dy x weights total gamma mean mean_low rstd out dgamma dbeta",
+    "channels_apply_backward": "dy x weights gamma mean mean_low rstd out dgamma dbeta",
 }
+
+
+NUMBERS = {"eps": 1e-5, "total": 6.0}
 
 
 def written(function):
     return WRITTEN[function.rpartition("_")[2]]
 
 
+def optional(function, name):
+    return name in OPTIONAL or (
+        name == "mean_low" and function.startswith("channels") and name not in written(function)
+    )
+
+
 def shape_of(function, name):
     if name in ("x", "dy", "out"):
         return (6, 4) if function.startswith("rows") else (3, 4, 2)
+    if name == "weights":
+        return (3, 2)
     if name in ("gamma", "beta", "dgamma", "dbeta") or function.startswith("channels"):
         return (4,)
     return (6,)
@@ -43,12 +60,12 @@ def shape_of(function, name):
 def good(function):
     rng = np.random.default_rng(24)
     return {
-        name: 1e-5 if name == "eps" else rng.standard_normal(shape_of(function, name))
+        name: NUMBERS[name] if name in NUMBERS else rng.standard_normal(shape_of(function, name))
         for name in NAMES[function].split()
     }
 
 
-ARRAYS = [(f, name) for f, names in NAMES.items() for name in names.split() if name != "eps"]
+ARRAYS = [(f, name) for f, names in NAMES.items() for name in names.split() if name not in NUMBERS]
 PARAMETERS = [(f, name) for f, name in ARRAYS if name not in ("x", "dy", "out")]
 LIKE_X = [(f, name) for f, name in ARRAYS if name in ("dy", "out")]
 
@@ -66,7 +83,7 @@ def test_good_arguments_are_taken(function):
 @pytest.mark.parametrize(("function", "name"), ARRAYS)
 def test_none_and_strangers(function, name):
     for stranger, kind in ((None, "NoneType"), (3.0, "float"), ([1.0, 2.0], "list"), ("x", "str")):
-        if stranger is None and name in OPTIONAL:
+        if stranger is None and optional(function, name):
             continue
         refuse(
             function,
@@ -187,7 +204,7 @@ def test_read_only(function, name):
 
 @pytest.mark.parametrize("function", NAMES)
 def test_nothing_written_shares_memory(function):
-    arrays = [name for name in NAMES[function].split() if name != "eps"]
+    arrays = [name for name in NAMES[function].split() if name not in NUMBERS]
     memory = np.zeros(100)
     for a in arrays:
         for b in arrays:
@@ -208,7 +225,7 @@ def test_nothing_written_shares_memory(function):
             )
 
 
-@pytest.mark.parametrize("function", ["rows_forward", "channels_forward"])
+@pytest.mark.parametrize("function", ["rows_forward", "channels_forward", "channels_statistics"])
 @pytest.mark.parametrize("eps", [-1.0, -1e-300, np.nan, np.inf, -np.inf])
 def test_eps(function, eps):
     refuse(

@@ -56,8 +56,8 @@ def test_fixed_statistics_agree_bit_for_bit(shape):
         y, dx = np.full_like(case.x, np.nan), np.full_like(case.x, np.nan)
         kernels.set_num_threads(threads)
         with kernels.use(name):
-            kernels.channels_apply(case.x, case.gamma, case.beta, ones, ones, y)
-            sums = kernels.channels_apply_backward(case.dy, case.x, case.gamma, ones, ones, dx)
+            kernels.channels_apply(case.x, None, case.gamma, case.beta, ones, None, ones, y)
+            sums = kernels.channels_apply_backward(case.dy, case.x, None, case.gamma, ones, None, ones, dx)
         results.append([a.tobytes() for a in (y, dx, *sums)])
     assert all(r == results[0] for r in results)
 
