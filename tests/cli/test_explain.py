@@ -11,7 +11,7 @@ import pytest
 from xhat import batch_norm
 from xhat.cli import drawing
 from xhat.cli.drawing import Walk, draw, page, write_array
-from xhat.layers.graph import Edge, Graph, Step
+from xhat.graph import Edge, Graph, Step
 
 DOCS = Path(__file__).parents[2] / "docs"
 BY_HAND = ("--x", "1 0; 3 8", "--gamma", "7 2", "--beta", "10, 20", "--dy", "49 0; 0 16", "--eps", "48")

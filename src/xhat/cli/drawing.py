@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xhat.layers.graph import Graph, Term
+from xhat.graph import Graph, Term
 
 _MOST_ROWS = 8
 _MOST_COLUMNS = 6

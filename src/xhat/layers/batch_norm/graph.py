@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xhat.checks import Array, as_eps, as_gradient, as_parameter, as_statistic, as_values, check_range
-from xhat.layers.graph import Edge, Graph, Step
+from xhat.graph import Edge, Graph, Step
 
 
 @dataclass(frozen=True, eq=False)
