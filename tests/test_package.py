@@ -112,7 +112,7 @@ def test_import_costs_little_beyond_numpy():
 
 def test_all_names_what_is_public():
     public = run("import xhat; print(*(name for name in vars(xhat) if not name.startswith('_')))").split()
-    rooms_that_come_along = {"checks", "core", "kernels", "layers", "networks"}
+    rooms_that_come_along = {"checks", "core", "graph", "kernels", "layers", "networks"}
     assert set(xhat.__all__) == set(public) - rooms_that_come_along
     assert sorted(xhat.__all__) == list(xhat.__all__)
 

@@ -19,8 +19,8 @@ from xhat import datasets
 from xhat.checks import as_eps
 from xhat.cli.console import Refusal, console, refusing, say
 from xhat.cli.drawing import Walk, draw, page, rule_of, write_array, write_shape
-from xhat.layers import batch_norm
 from xhat.graph import Graph
+from xhat.layers import batch_norm
 from xhat.training.checkpoints import write_whole
 
 _SHAPE = re.compile(r"([0-9]{1,6})\s*[x×,]\s*([0-9]{1,6})")
