@@ -9,6 +9,16 @@
 namespace xhat::XHAT_VARIANT {
 namespace {
 
+// Where the entries of a window lie, counted from its first.
+struct Offsets {
+  Index of[256] = {};    // as many as a byte can name: none leads out of the image
+
+  Offsets(const Windows& windows, Index width) {
+    for (Index k = 0, i = 0; i < windows.rows.size; ++i)
+      for (Index j = 0; j < windows.columns.size; ++j) of[k++] = i * width + j;
+  }
+};
+
 // An integer of the width of T, so that a vector of numbers and one of their indices have the same lanes.
 template <class T>
 struct IntegerOf;
@@ -21,56 +31,80 @@ struct IntegerOf<double> {
   using type = long long;
 };
 
-// best[c] and at[c] of `count` windows in a row, which begin at `from`; kStride 0 means `stride`.
-template <Index kStride, class T>
-void largest(const T* __restrict from, Index width, Index stride, const Windows& windows, Index count,
-             T* __restrict best, typename IntegerOf<T>::type* __restrict at) {
-  const Index step = kStride ? kStride : stride;
-  for (Index c = 0; c < count; ++c) {
-    best[c] = from[c * step];
-    at[c] = 0;
+// Entries 0, step, 2 * step, ... and none beyond the last of them.
+template <class T>
+XHAT_INLINE inline typename VectorOf<T>::type load_strided(const T* from, Index step) {
+  typename VectorOf<T>::type result = {};
+  if (step == 1)
+    __builtin_memcpy(&result, from, sizeof result);
+  else
+    for (Index c = 0; c < kWidth; ++c) result[c] = from[c * step];
+  return result;
+}
+
+// The largest of kWidth windows in a row, which begin at `from`, `step` apart.
+template <class T>
+XHAT_INLINE inline void largest_of_some(const T* from, Index step, const Offsets& offsets, Index size, T* out,
+                                        unsigned char* argmax) {
+  using Integer = typename VectorOf<typename IntegerOf<T>::type>::type;
+  auto best = load_strided(from, step);
+  Integer at = {};
+  for (Index k = 1; k < size; ++k) {
+    const auto value = load_strided(from + offsets.of[k], step);
+    const Integer takes = ~(value <= best) & (best == best);
+    best = takes ? value : best;
+    at = takes ? static_cast<typename IntegerOf<T>::type>(k) - Integer{} : at;
   }
+  __builtin_memcpy(out, &best, sizeof best);
+  const auto bytes = __builtin_convertvector(at, typename VectorOf<unsigned char>::type);
+  __builtin_memcpy(argmax, &bytes, sizeof bytes);
+}
+
+// The largest of `count` windows in a row.
+template <Index kStep, class T>
+XHAT_INLINE inline void largest(const T* from, Index step_or_fixed, const Offsets& offsets, Index size, Index count,
+                                T* out, unsigned char* argmax) {
+  const Index step = kStep ? kStep : step_or_fixed;
   // Scalar: if (!(value <= best) && best == best) best = value, at = k
   // so that the first of equal numbers stays, and a NaN beats all numbers and stays.
-  const Index size = windows.rows.size * windows.columns.size;
-  for (Index k = 1; k < size; ++k) {
-    const T* const row = from + k / windows.columns.size * width + k % windows.columns.size;
-    const auto here = static_cast<typename IntegerOf<T>::type>(k);
+  if (count < kWidth) {
     for (Index c = 0; c < count; ++c) {
-      const T value = row[c * step];
-      const bool takes = !(value <= best[c]) & (best[c] == best[c]);
-      best[c] = takes ? value : best[c];
-      at[c] = takes ? here : at[c];
+      T best = from[c * step];
+      Index at = 0;
+      for (Index k = 1; k < size; ++k) {
+        const T value = from[c * step + offsets.of[k]];
+        const bool takes = !(value <= best) & (best == best);
+        best = takes ? value : best;
+        at = takes ? k : at;
+      }
+      out[c] = best;
+      argmax[c] = static_cast<unsigned char>(at);
     }
+    return;
+  }
+  for (Index c = 0; c < count; c += kWidth) {
+    const Index start = smaller(c, count - kWidth);    // the last few once more, with some before them
+    largest_of_some(from + start * step, step, offsets, size, out + start, argmax + start);
   }
 }
 
 template <class T>
 void max_pool_forward(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows) {
-  constexpr Index kAtOnce = 256;
   const auto [rows, columns] = windows;
-  const Index count = rows.count * columns.count;
-  parallel_for(planes.count(), grain_of(rows.size * columns.size * count), [=](Index begin, Index end) {
-    T best[kAtOnce];
-    typename IntegerOf<T>::type at[kAtOnce];
+  const Index size = rows.size * columns.size, count = rows.count * columns.count;
+  parallel_for(planes.count(), grain_of(size * count), [=](Index begin, Index end) {
+    const Offsets offsets(windows, planes.width);
     for (Index plane = begin; plane < end; ++plane)
-      for (Index r = 0; r < rows.count; ++r)
-        for (Index start = 0; start < columns.count; start += kAtOnce) {
-          const Index some = smaller(kAtOnce, columns.count - start);
-          const T* const from =
-              x + (plane * planes.height + r * rows.stride) * planes.width + start * columns.stride;
-          if (columns.stride == 1)
-            largest<1>(from, planes.width, 1, windows, some, best, at);
-          else if (columns.stride == 2)
-            largest<2>(from, planes.width, 2, windows, some, best, at);
-          else
-            largest<0>(from, planes.width, columns.stride, windows, some, best, at);
-          const Index to = plane * count + r * columns.count + start;
-          for (Index c = 0; c < some; ++c) {
-            out[to + c] = best[c];
-            argmax[to + c] = static_cast<unsigned char>(at[c]);
-          }
-        }
+      for (Index r = 0; r < rows.count; ++r) {
+        const T* const from = x + (plane * planes.height + r * rows.stride) * planes.width;
+        const Index to = plane * count + r * columns.count;
+        if (columns.stride == 1)
+          largest<1>(from, 1, offsets, size, columns.count, out + to, argmax + to);
+        else if (columns.stride == 2)
+          largest<2>(from, 2, offsets, size, columns.count, out + to, argmax + to);
+        else
+          largest<0>(from, columns.stride, offsets, size, columns.count, out + to, argmax + to);
+      }
   });
 }
 
@@ -82,9 +116,7 @@ void max_pool_backward(const T* dy, const unsigned char* argmax, T* out, Planes 
   parallel_for(planes.count(), grain_of(pixels), [=](Index begin, Index end) {
     const Workspace memory(overlap ? pixels : 0);
     double* const sum = memory.data();
-    Index offset[256] = {};    // of each entry of a window, from the window's first; no byte leads out of the image
-    for (Index k = 0; k < rows.size * columns.size; ++k)
-      offset[k] = k / columns.size * planes.width + k % columns.size;
+    const Offsets offsets(windows, planes.width);
     for (Index plane = begin; plane < end; ++plane) {
       T* const to = out + plane * pixels;
       for (Index p = 0; p < pixels; ++p) to[p] = 0;
@@ -94,7 +126,7 @@ void max_pool_backward(const T* dy, const unsigned char* argmax, T* out, Planes 
       for (Index r = 0; r < rows.count; ++r)
         for (Index c = 0; c < columns.count; ++c) {
           const Index from = plane * count + r * columns.count + c;
-          const Index at = r * rows.stride * planes.width + c * columns.stride + offset[argmax[from]];
+          const Index at = r * rows.stride * planes.width + c * columns.stride + offsets.of[argmax[from]];
           if (overlap)
             sum[at] += static_cast<double>(dy[from]);
           else
