@@ -27,7 +27,7 @@ Numbers: TypeAlias = NDArray[np.floating[Any]]
 Entries: TypeAlias = NDArray[np.float64]
 Pair: TypeAlias = tuple[int, int]
 
-_BLOCK_BYTES = 2**21  # of columns at a time, to stay in the cache
+_BLOCK_BYTES = 2**22  # of columns at a time, to stay in the cache
 _PRODUCT_WINDOWS = 512  # worth a product: images with fewer share one
 
 
