@@ -20,7 +20,7 @@ from xhat.layers.losses import softmax, softmax_cross_entropy, squared_error
 from xhat.layers.max_pool import MaxPool2d
 from xhat.layers.relu import ReLU
 from xhat.layers.standardize import Standardize
-from xhat.networks import Sequential, mlp
+from xhat.networks import Sequential, cnn, mlp
 from xhat.training import Trainer
 from xhat.training.checkpoints import load, save
 
@@ -49,6 +49,7 @@ __all__ = [
     "Trainer",
     "affine",
     "batch_norm",
+    "cnn",
     "conv",
     "dropout",
     "flatten",
