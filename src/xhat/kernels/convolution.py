@@ -27,8 +27,8 @@ Numbers: TypeAlias = NDArray[np.floating[Any]]
 Entries: TypeAlias = NDArray[np.float64]
 Pair: TypeAlias = tuple[int, int]
 
-_BLOCK_BYTES = 2**22  # of columns at a time, to stay in the cache
-_PRODUCT_WINDOWS = 512  # worth a product: images with fewer share one
+_BLOCK_BYTES = 2**21  # of columns at a time, to stay in the cache
+_PRODUCT_WINDOWS = 256  # worth a product: images with fewer share one
 
 
 class _Block(NamedTuple):
@@ -61,10 +61,11 @@ def forward(x: Numbers, w: Numbers, b: Numbers | None, stride: Pair, padding: Pa
         If types or shapes do not fit.
     """
     filters, windows = w.reshape(len(w), math.prod(w.shape[1:])), math.prod(out.shape[2:])
-    for block, columns in _blocks(w.shape, out):
+    for block, columns, products in _blocks(w.shape, out):
         native_columns = _as_windows(columns, block, w.shape, out.shape)
         kernels.native.im2col(x[block.images], native_columns, stride, padding)
-        product = (filters @ columns).reshape(block.groups, len(w), block.members, windows).swapaxes(1, 2)
+        np.matmul(filters, columns, out=products)
+        product = products.reshape(block.groups, len(w), block.members, windows).swapaxes(1, 2)
         y = out[block.images].reshape(product.shape)
         if b is None:
             y[...] = product
@@ -100,10 +101,10 @@ def backward(dy: Numbers, x: Numbers, w: Numbers, stride: Pair, padding: Pair, o
     """
     filters, windows = w.reshape(len(w), math.prod(w.shape[1:])), math.prod(dy.shape[2:])
     dw, db = np.zeros(filters.shape), np.zeros(len(w))
-    for block, columns in _blocks(w.shape, dy):
+    for block, columns, _ in _blocks(w.shape, dy):
         native_columns = _as_windows(columns, block, w.shape, dy.shape)
         kernels.native.im2col(x[block.images], native_columns, stride, padding)
-        # (groups, members, F, windows) as columns lie; a copy where several images share a product
+        # dy (groups, members, F, windows) as the columns lie: a copy, unless every image has a product of its own
         dy_columns = dy[block.images].reshape(block.groups, block.members, len(w), windows).swapaxes(1, 2)
         dy_columns = dy_columns.reshape(block.groups, len(w), block.members * windows)
         for group in range(block.groups):
@@ -114,26 +115,30 @@ def backward(dy: Numbers, x: Numbers, w: Numbers, stride: Pair, padding: Pair, o
     return dw.reshape(w.shape), db
 
 
-def _blocks(w_shape: tuple[int, ...], like: Numbers) -> Iterator[tuple[_Block, Numbers]]:
-    """Yield all images block by block, with memory of the type of `like` for each block's columns.
+def _blocks(w_shape: tuple[int, ...], like: Numbers) -> Iterator[tuple[_Block, Numbers, Numbers]]:
+    """Yield all images block by block, with memory of the type of `like`, which has the shape of y.
 
-    `like` has the shape of y. The columns are (groups, K, members * windows).
+    The memory is for the block's columns (groups, K, members * windows) and products (groups, F, members * windows).
     """
     images, windows, entries = len(like), math.prod(like.shape[2:]), math.prod(w_shape[1:])
     members = max(1, min(images, _PRODUCT_WINDOWS // max(windows, 1)))
     size = entries * members * windows
     groups = max(1, min(images // members, _BLOCK_BYTES // max(size * like.itemsize, 1)))
-    memory = np.empty((groups, entries, members * windows), like.dtype)
+    memory = [np.empty(groups * rows * members * windows, like.dtype) for rows in (entries, w_shape[0])]
     whole = images - images % members
-    for start in range(0, whole, groups * members):
-        some = min(groups, (whole - start) // members)
-        yield _Block(slice(start, start + some * members), some, members), memory[:some]
+    blocks = [
+        _Block(slice(start, min(start + groups * members, whole)), min(groups, (whole - start) // members), members)
+        for start in range(0, whole, groups * members)
+    ]
     if whole < images:
-        rest = images - whole
-        yield (
-            _Block(slice(whole, images), 1, rest),
-            memory[:1].reshape(-1)[: entries * rest * windows].reshape(1, entries, rest * windows),
+        blocks.append(_Block(slice(whole, images), 1, images - whole))
+    for block in blocks:
+        width = block.members * windows
+        columns, products = (
+            part[: block.groups * rows * width].reshape(block.groups, rows, width)
+            for part, rows in zip(memory, (entries, w_shape[0]), strict=True)
         )
+        yield block, columns, products
 
 
 def _as_windows(columns: Numbers, block: _Block, w_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> Numbers:
