@@ -129,6 +129,9 @@ def judge_agreement(case: Case, dtype: Any = np.float64) -> None:
             if isinstance(kept, np.ndarray) and kept.dtype == np.float64:
                 rounding = 1e-11 + 1e-15 * float(np.abs(x).max())
                 assert np.allclose(kept, np.asarray(true, float), rtol=1e-12, atol=rounding), f"{variant} cache.{name}"
+            elif isinstance(kept, np.ndarray) and kept.dtype.kind in "bu":
+                assert kept.dtype == true.dtype, f"{variant} cache.{name}"
+                assert np.array_equal(kept, true), f"{variant} cache.{name}"
             elif isinstance(kept, float | int | tuple):
                 assert kept == true or (name.endswith("axis") and np.ndim(kept) == 0), f"{variant} cache.{name}"
     assert np.array_equal(x, inputs[0]), "forward or backward changed x"
