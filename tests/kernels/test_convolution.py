@@ -92,15 +92,16 @@ def test_any_windows(counted, axes, dtype):
     check_columns((groups * members, channels, *image), members, size, stride, padding, dtype, rng)
 
 
-def test_sums_of_overlapping_windows_are_rounded_once():
-    """1 + 2⁻²⁴ + 2⁻²⁴: added up in float32, both small ones are lost."""
-    columns = np.array([2.0**-24, 2.0**-24, 1.0], np.float32)  # the entries of three windows that meet in one pixel
-    d = np.zeros((1, 1, 1, 3, 1, 1, 3), np.float32)
-    for j, value in enumerate(columns):
-        d[0, 0, 0, j, 0, 0, 2 - j] = value
-    image = np.empty((1, 1, 1, 5), np.float32)
-    native.col2im(d, image, (1, 1), (0, 0))
-    assert image[0, 0, 0, 2] == np.float32(1 + 2.0**-23)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_sums_of_overlapping_windows_are_rounded_once(stride):
+    """1 + 2⁻²⁴ + 2⁻²⁴: added up in float32, in this order, both small ones are lost."""
+    size = 2 * stride + 1
+    d = np.zeros((1, 1, 1, size, 1, 1, 3), np.float32)
+    for j, value in ((0, 1.0), (stride, 2.0**-24), (2 * stride, 2.0**-24)):  # the entries that meet in one pixel
+        d[0, 0, 0, j, 0, 0, 2 - j // stride] = value
+    image = np.empty((1, 1, 1, 2 * stride + size), np.float32)
+    native.col2im(d, image, (1, stride), (0, 0))
+    assert image[0, 0, 0, 2 * stride] == np.float32(1 + 2.0**-23)
 
 
 def by_definition(x, w, b, dy, stride, padding):
