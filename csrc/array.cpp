@@ -1,5 +1,6 @@
 #include "array.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -30,6 +31,7 @@ bool has_format(const Py_buffer& view, const char* plain, const char* standard) 
 
 bool is_double(const Py_buffer& view) { return has_format(view, "d", "=d"); }
 bool is_float(const Py_buffer& view) { return has_format(view, "f", "=f"); }
+bool is_byte(const Py_buffer& view) { return has_format(view, "B", "=B"); }
 
 std::string type_text(const Py_buffer& view) {
   if (is_double(view)) return "float64";
@@ -39,11 +41,13 @@ std::string type_text(const Py_buffer& view) {
 
 }  // namespace
 
-Array::Array(const char* who, const char* name, nb::handle object, Access access)
+Array::Array(const char* who, const char* name, nb::handle object, Access access, Element element)
     : who_(who), name_(name), access_(access), view_{} {
+  const bool floating = element == Element::floating;
+  const std::string wanted = floating ? "float32 or float64" : "uint8";
   if (object.is_none() || PyObject_GetBuffer(object.ptr(), &view_, PyBUF_FULL_RO) != 0) {
     PyErr_Clear();
-    raise_type(expected() + " as an array of float32 or float64, got " + nb::inst_name(object).c_str() +
+    raise_type(expected() + " as an array of " + wanted + ", got " + nb::inst_name(object).c_str() +
                ". Convert it with np.asarray.");
   }
   const char* problem = nullptr;
@@ -53,10 +57,11 @@ Array::Array(const char* who, const char* name, nb::handle object, Access access
     problem = " to be aligned, got an address between two elements. Copy it.";
   else if (access == Access::write && view_.readonly)
     problem = " to be writable, got a read-only array. Pass one that may be written.";
-  const std::string got = is_float(view_) || is_double(view_) ? "" : type_text(view_);
+  const bool fits = floating ? is_float(view_) || is_double(view_) : is_byte(view_);
+  const std::string got = fits ? "" : type_text(view_);
   if (got.empty() && !problem) return;
   PyBuffer_Release(&view_);    // a constructor that throws has no destructor
-  if (!got.empty()) raise_type(expected() + " of native float32 or float64, got " + got + ". Convert it with astype.");
+  if (!got.empty()) raise_type(expected() + " of " + (floating ? "native " : "") + wanted + ", got " + got + ". Convert it with astype.");
   raise_value(expected() + problem);
 }
 
@@ -75,10 +80,11 @@ void Array::expect_size(Index size) const {
   raise_value(expected() + " of shape " + shape_text(1, &size) + ", got " + shape_text(view_) + ". Make it fit x.");
 }
 
-void Array::expect_sizes(Index rows, Index columns) const {
-  const Index sizes[] = {rows, columns};
-  if (view_.ndim == 2 && size(0) == rows && size(1) == columns) return;
-  raise_value(expected() + " of shape " + shape_text(2, sizes) + ", got " + shape_text(view_) + ". Make it fit x.");
+void Array::expect_shape(std::initializer_list<Index> sizes) const {
+  const int dimensions = static_cast<int>(sizes.size());
+  if (view_.ndim == dimensions && std::equal(sizes.begin(), sizes.end(), view_.shape)) return;
+  raise_value(expected() + " of shape " + shape_text(dimensions, sizes.begin()) + ", got " + shape_text(view_) +
+              ". Make it fit x.");
 }
 
 void Array::expect_shape_of(const Array& other) const {

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <initializer_list>
 #include <string>
 
 #include "kernels.hpp"
@@ -10,12 +11,15 @@
 namespace xhat {
 
 enum class Access { read, write };
+enum class Element { floating, index };    // float32 or float64; uint8
 
 class Array {
  public:
-  // Raises TypeError unless `object` is an array of native float32 or float64, ValueError unless it is C-contiguous,
-  // aligned and, for Access::write, writable. `who` and `name` begin and name it in the message.
-  Array(const char* who, const char* name, nanobind::handle object, Access access);
+  // Raises TypeError unless `object` is an array of native float32 or float64 (or of uint8, as asked), ValueError
+  // unless it is C-contiguous, aligned and, for Access::write, writable. `who` and `name` begin and name it in the
+  // message.
+  Array(const char* who, const char* name, nanobind::handle object, Access access,
+        Element element = Element::floating);
 
   ~Array();
   Array(const Array&) = delete;
@@ -27,8 +31,8 @@ class Array {
 
   // Each raises ValueError or TypeError if the array is not as expected.
   void expect_dimensions(int dimensions, const char* meaning) const;
-  void expect_size(Index size) const;
-  void expect_sizes(Index rows, Index columns) const;    // of one dimension
+  void expect_size(Index size) const;    // of one dimension
+  void expect_shape(std::initializer_list<Index> sizes) const;
   void expect_shape_of(const Array& other) const;
   void expect_float64() const;
   void expect_type_of(const Array& other) const;

@@ -1,4 +1,4 @@
-// What one compiled variant offers: the functions of the two loops, for both storage types.
+// What one compiled variant offers: the functions of the loops, for both storage types.
 //
 // Arrays are C-contiguous and do not overlap. gamma and beta may be null (1 and 0). All arithmetic is double;
 // results are rounded once, to T.
@@ -38,6 +38,23 @@ struct Weights {
   double total;
 };
 
+// One of the two axes along which a window moves over images: `count` windows of `size` entries, `stride` apart, the
+// first of which begins `padding` entries before the image.
+struct WindowAxis {
+  Index size, stride, padding, count;
+};
+
+struct Windows {
+  WindowAxis rows, columns;
+};
+
+// Images (groups * members, channels, height, width). A plane is one channel of one image.
+struct Planes {
+  Index groups, members, channels, height, width;
+
+  Index count() const { return groups * members * channels; }
+};
+
 template <class T>
 struct Kernels {
   // x, out (rows, columns); gamma, beta (columns,)
@@ -63,6 +80,12 @@ struct Kernels {
                             double* dgamma, double* dbeta, ChannelsShape shape);
   void (*channels_apply_backward)(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
                                   double* dgamma, double* dbeta, ChannelsShape shape);
+  // x (groups * members, channels, height, width), out (groups, channels, size, members, windows); col2im the other way
+  void (*im2col)(const T* x, T* out, Planes planes, Windows windows);
+  void (*col2im)(const T* columns, T* out, Planes planes, Windows windows);
+  // x (planes, height, width), out, argmax (planes, windows); argmax counts within its window, of at most 255 entries
+  void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
+  void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
 };
 
 struct Variant {

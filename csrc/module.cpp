@@ -1,9 +1,11 @@
 // The Python module xhat._native: checks the arguments, releases the interpreter lock, calls the variant in use.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -20,6 +22,8 @@ namespace nb = nanobind;
 
 namespace xhat {
 namespace {
+
+using Pair = std::array<Index, 2>;    // rows, columns
 
 // What can run on this machine, slowest first.
 std::vector<const Variant*> available() {
@@ -86,6 +90,37 @@ class Arguments {
     return array;
   }
 
+  const Array& array(const char* name, nb::handle object) { return add(name, object, Access::read); }
+
+  // An array of the type of another.
+  const Array& typed(const Array& other, const char* name, nb::handle object, Access access) {
+    const Array& array = add(name, object, access);
+    array.expect_type_of(other);
+    return array;
+  }
+
+  // Indices, one for each entry of another array.
+  unsigned char* argmax(const Array& other, nb::handle object, Access access) {
+    const Array& array = add("argmax", object, access, Element::index);
+    array.expect_shape_of(other);
+    return array.data<unsigned char>();
+  }
+
+  // How windows of a size move over planes.
+  Windows windows(const Planes& planes, Pair size, Pair stride, Pair padding) const {
+    return {axis("height", planes.height, size[0], stride[0], padding[0]),
+            axis("width", planes.width, size[1], stride[1], padding[1])};
+  }
+
+  // A byte counts the entries of a window.
+  void expect_small(const Windows& windows) const {
+    const Index rows = windows.rows.size, columns = windows.columns.size;
+    if (rows <= kMostEntries && columns <= kMostEntries && rows * columns <= kMostEntries) return;
+    throw nb::value_error((std::string(who_) + ": expected windows of at most " + std::to_string(kMostEntries) +
+                           " entries, got " + std::to_string(rows) + " x " + std::to_string(columns) +
+                           ". Use the reference for larger ones.").c_str());
+  }
+
   // A float64 array of one entry for each row, column or channel.
   double* entries(const char* name, nb::handle object, Index size, Access access = Access::read) {
     const Array& array = add(name, object, access);
@@ -103,7 +138,7 @@ class Arguments {
     if (object.is_none()) return nullptr;
     const Array& array = add(name, object, Access::read);
     array.expect_float64();
-    array.expect_sizes(rows, columns);
+    array.expect_shape({rows, columns});
     return array.data<double>();
   }
 
@@ -135,9 +170,21 @@ class Arguments {
 
  private:
   static constexpr int kMost = 10;
+  static constexpr Index kMostEntries = 255;
+  static constexpr Index kMostSteps = Index{1} << 31;    // sums of a few such lengths do not overflow
 
-  const Array& add(const char* name, nb::handle object, Access access) {
-    return arrays_[count_++].emplace(who_, name, object, access);
+  WindowAxis axis(const char* name, Index length, Index size, Index stride, Index padding) const {
+    const bool fits = size >= 1 && stride >= 1 && stride <= kMostSteps && padding >= 0 && padding <= kMostSteps &&
+                      size <= length + 2 * padding;
+    if (fits) return {size, stride, padding, (length + 2 * padding - size) / stride + 1};
+    throw nb::value_error((std::string(who_) + ": expected windows inside the padded " + name + " with stride >= 1, got size " +
+                           std::to_string(size) + ", stride " + std::to_string(stride) + ", padding " +
+                           std::to_string(padding) + ", " + name + " " + std::to_string(length) +
+                           ". Make them fit x.").c_str());
+  }
+
+  const Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
+    return arrays_[count_++].emplace(who_, name, object, access, element);
   }
 
   // Nothing written may be read, or written as something else.
@@ -317,6 +364,81 @@ void channels_apply_backward(nb::handle dy, nb::handle x, nb::handle weights, nb
            weights, 0, gamma, mean, mean_low, rstd, out, dgamma, dbeta);
 }
 
+constexpr char kImages[] = "(samples, channels, height, width)";
+constexpr char kColumns[] = "(groups, channels, window rows, window columns, members, rows, columns)";
+constexpr char kPlanes[] = "(planes, height, width)";
+
+// im2col reads images and writes columns, col2im reads columns and writes images.
+template <class Call>
+void convert(Arguments& arguments, const Array& images, const Array& columns, Pair stride, Pair padding,
+             const Call& call) {
+  images.expect_dimensions(4, kImages);
+  columns.expect_dimensions(7, kColumns);
+  const Planes planes{columns.size(0), columns.size(4), columns.size(1), images.size(2), images.size(3)};
+  images.expect_shape({planes.groups * planes.members, planes.channels, planes.height, planes.width});
+  const Windows windows = arguments.windows(planes, {columns.size(2), columns.size(3)}, stride, padding);
+  columns.expect_shape({planes.groups, planes.channels, windows.rows.size, windows.columns.size, planes.members,
+                        windows.rows.count, windows.columns.count});
+  arguments.run(images, [&](const auto& kernels, auto zero) { call(kernels, zero, planes, windows); });
+}
+
+void im2col(nb::handle x_, nb::handle out_, Pair stride, Pair padding) {
+  Arguments arguments("im2col");
+  const Array& x = arguments.array("x", x_);
+  const Array& out = arguments.typed(x, "out", out_, Access::write);
+  convert(arguments, x, out, stride, padding, [&](const auto& kernels, auto zero, Planes planes, Windows windows) {
+    using T = decltype(zero);
+    kernels.im2col(x.data<T>(), out.data<T>(), planes, windows);
+  });
+}
+
+void col2im(nb::handle columns_, nb::handle out_, Pair stride, Pair padding) {
+  Arguments arguments("col2im");
+  const Array& columns = arguments.array("columns", columns_);
+  const Array& out = arguments.typed(columns, "out", out_, Access::write);
+  convert(arguments, out, columns, stride, padding,
+          [&](const auto& kernels, auto zero, Planes planes, Windows windows) {
+            using T = decltype(zero);
+            kernels.col2im(columns.data<T>(), out.data<T>(), planes, windows);
+          });
+}
+
+void max_pool_forward(nb::handle x_, nb::handle out_, nb::handle argmax_, Pair size, Pair stride) {
+  Arguments arguments("max_pool_forward");
+  const Array& x = arguments.x(x_, 3, kPlanes);
+  const Planes planes{1, 1, x.size(0), x.size(1), x.size(2)};
+  const Windows windows = arguments.windows(planes, size, stride, {0, 0});
+  arguments.expect_small(windows);
+  const Array& out = arguments.typed(x, "out", out_, Access::write);
+  out.expect_shape({planes.channels, windows.rows.count, windows.columns.count});
+  unsigned char* const argmax = arguments.argmax(out, argmax_, Access::write);
+  arguments.run(x, [&](const auto& kernels, auto zero) {
+    using T = decltype(zero);
+    kernels.max_pool_forward(x.data<T>(), out.data<T>(), argmax, planes, windows);
+  });
+}
+
+void max_pool_backward(nb::handle dy_, nb::handle argmax_, nb::handle out_, Pair size, Pair stride) {
+  Arguments arguments("max_pool_backward");
+  const Array& dy = arguments.array("dy", dy_);
+  const Array& out = arguments.typed(dy, "out", out_, Access::write);
+  out.expect_dimensions(3, kPlanes);
+  const Planes planes{1, 1, out.size(0), out.size(1), out.size(2)};
+  const Windows windows = arguments.windows(planes, size, stride, {0, 0});
+  arguments.expect_small(windows);
+  dy.expect_shape({planes.channels, windows.rows.count, windows.columns.count});
+  const unsigned char* const argmax = arguments.argmax(dy, argmax_, Access::read);
+  const Index count = planes.channels * windows.rows.count * windows.columns.count;
+  const unsigned char* const largest = std::max_element(argmax, argmax + count);
+  if (count > 0 && *largest >= windows.rows.size * windows.columns.size)
+    throw nb::value_error(("max_pool_backward: expected argmax below the size of a window, got " +
+                           std::to_string(*largest) + ". Pass the one that max_pool_forward wrote.").c_str());
+  arguments.run(dy, [&](const auto& kernels, auto zero) {
+    using T = decltype(zero);
+    kernels.max_pool_backward(dy.data<T>(), argmax, out.data<T>(), planes, windows);
+  });
+}
+
 }  // namespace
 }  // namespace xhat
 
@@ -349,4 +471,10 @@ NB_MODULE(_native, m) {
   m.def("channels_apply_backward", xhat::channels_apply_backward, "dy"_a.none(), "x"_a.none(), "weights"_a.none(),
         "gamma"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(),
         "dbeta"_a.none());
+  m.def("im2col", xhat::im2col, "x"_a.none(), "out"_a.none(), "stride"_a, "padding"_a);
+  m.def("col2im", xhat::col2im, "columns"_a.none(), "out"_a.none(), "stride"_a, "padding"_a);
+  m.def("max_pool_forward", xhat::max_pool_forward, "x"_a.none(), "out"_a.none(), "argmax"_a.none(), "size"_a,
+        "stride"_a);
+  m.def("max_pool_backward", xhat::max_pool_backward, "dy"_a.none(), "argmax"_a.none(), "out"_a.none(), "size"_a,
+        "stride"_a);
 }

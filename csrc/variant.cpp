@@ -1,5 +1,7 @@
-// The two loops, compiled for one instruction set: XHAT_VARIANT is its name, set by the build.
+// The loops, compiled for one instruction set: XHAT_VARIANT is its name, set by the build.
 #include "channels.hpp"
+#include "convolution.hpp"
+#include "pooling.hpp"
 #include "rows.hpp"
 
 namespace xhat::XHAT_VARIANT {
@@ -10,8 +12,9 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> kKernels{
-    rows_forward<T>,   rows_backward<T>,     channels_statistics<T>, channels_forward<T>,       channels_apply<T>,
-    channels_sums<T>,  channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>};
+    rows_forward<T>,  rows_backward<T>,     channels_statistics<T>, channels_forward<T>,        channels_apply<T>,
+    channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>, im2col<T>,
+    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>};
 
 }  // namespace
 

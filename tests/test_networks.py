@@ -3,7 +3,7 @@ import pytest
 from tests.contract.contract import MESSAGE
 
 import xhat
-from xhat.networks import NORMALIZATIONS
+from xhat.networks import IMAGE_NORMALIZATIONS, NORMALIZATIONS
 
 
 @pytest.fixture
@@ -34,6 +34,42 @@ def test_blocks_are_affine_normalization_activation_dropout():
     assert sorted(net.weights) == ["0.w", "4.w", "8.w"]
     assert "0.b" not in net.parameters
     assert "8.b" in net.parameters
+
+
+def test_blocks_of_a_cnn():
+    net = xhat.cnn((2, 9, 8), [4, 3], [6], 5, normalization="batch", dropout=0.5)
+    kinds = [type(layer).__name__ for layer in net.layers]
+    assert kinds == [*["Conv2d", "BatchNorm", "ReLU", "MaxPool2d"] * 2, "Flatten",
+                     "Affine", "BatchNorm", "ReLU", "Dropout", "Affine"]  # fmt: skip
+    assert sorted(net.weights) == ["0.w", "13.w", "4.w", "9.w"]
+    assert not {"0.b", "4.b", "9.b"} & net.parameters.keys()
+    assert net.parameters["9.w"].shape == (3 * 2 * 2, 6)
+    assert net.predict(np.zeros((3, 2, 9, 8))).shape == (3, 5)
+    plain = xhat.cnn((1, 4, 4), [2], [], 3, size=2, pool=1)
+    assert [type(layer).__name__ for layer in plain.layers] == ["Conv2d", "ReLU", "Flatten", "Affine"]
+    assert plain.predict(np.zeros((3, 1, 4, 4))).shape == (3, 3)
+    assert "0.b" in plain.parameters
+
+
+@pytest.mark.parametrize("normalization", [None, *IMAGE_NORMALIZATIONS])
+def test_gradients_of_a_whole_cnn_are_right(normalization, rng):
+    net = xhat.cnn((2, 6, 7), [3, 4], [5], 3, normalization=normalization, dropout=0.3, rng=1)
+    check = xhat.verify.check_network(net, rng.standard_normal((5, 2, 6, 7)), rng.integers(0, 3, 5), l2=0.1)
+    assert check.ok, str(check)
+    assert check.worst < 1e-11
+    assert all(row.size > 1e-6 for row in check.rows), str(check)
+
+
+def test_a_cnn_learns_the_digits_and_is_saved(tmp_path):
+    data = xhat.datasets.load("digits")
+    x, held_out = (values.reshape(-1, 1, 8, 8) / 16 for values in (data.x, data.x_test))
+    net = xhat.cnn((1, 8, 8), [8], [32], 10, normalization="batch", rng=0)
+    xhat.Trainer(net, learning_rate=3e-3, batch_size=64).fit(x, data.y, epochs=4)
+    assert net.evaluate(held_out, data.y_test).score > 0.95
+    xhat.save(net, tmp_path / "net.safetensors")
+    again = xhat.load(tmp_path / "net.safetensors")
+    assert np.array_equal(again.predict(held_out), net.predict(held_out))
+    assert str(again) == str(net)
 
 
 def test_prediction_does_not_depend_on_the_company(rng):
@@ -128,6 +164,18 @@ WRONG = [
     (lambda: xhat.mlp(4, [3], 2).predict(np.zeros((2, 5))), ValueError,
      "affine.forward: expected w of shape (D, M) with D the last axis of x, got w (4, 3) and x (2, 5). "
      "Flatten each sample of x first if it has several axes."),
+    (lambda: xhat.cnn((3, 8), [4], [], 2), ValueError,
+     "cnn: expected shape as three sizes, got (3, 8). Give the channels, rows and columns of an image, such as (3, 32, 32)."),
+    (lambda: xhat.cnn((3, 8, 0), [4], [], 2), ValueError,
+     "cnn: expected shape >= 1, got 0. Give the channels, rows and columns of an image, such as (3, 32, 32)."),
+    (lambda: xhat.cnn((3, 8, 8), 4, [], 2), TypeError,
+     "cnn: expected filters as a list of sizes, got int. Give one such as [32]."),
+    (lambda: xhat.cnn((3, 8, 8), [4], "5", 2), TypeError,
+     "cnn: expected hidden as a list of sizes, got str. Give one such as [32]."),
+    (lambda: xhat.cnn((3, 8, 9), [4, 4, 4, 4], [], 2), ValueError,
+     "cnn: expected an image that 4 blocks with pools of 2 leave something of, got (8, 9). Use fewer blocks, or smaller windows."),
+    (lambda: xhat.cnn((3, 8, 8), [4], [], 2, normalization="layer"), ValueError,
+     f"cnn: expected normalization {' or '.join(map(repr, IMAGE_NORMALIZATIONS))}, got 'layer'. Choose one of these."),
     (lambda: xhat.mlp(4, [3], 2).backward(np.zeros((2, 2)), []), ValueError,
      "Sequential.backward: expected 3 caches, one per layer, got 0. Pass on the caches that forward returned."),
 ]  # fmt: skip

@@ -9,15 +9,18 @@ from typing import Any as _Any
 
 from xhat import training, verify
 from xhat.kernels import get_num_threads, set_num_threads
-from xhat.layers import affine, batch_norm, dropout, layer_norm, relu
+from xhat.layers import affine, batch_norm, conv, dropout, flatten, layer_norm, max_pool, relu
 from xhat.layers.affine import Affine
 from xhat.layers.batch_norm import BatchNorm, RunningStatistics
+from xhat.layers.conv import Conv2d
 from xhat.layers.dropout import Dropout
+from xhat.layers.flatten import Flatten
 from xhat.layers.layer_norm import LayerNorm
 from xhat.layers.losses import softmax, softmax_cross_entropy, squared_error
+from xhat.layers.max_pool import MaxPool2d
 from xhat.layers.relu import ReLU
 from xhat.layers.standardize import Standardize
-from xhat.networks import Sequential, mlp
+from xhat.networks import Sequential, cnn, mlp
 from xhat.training import Trainer
 from xhat.training.checkpoints import load, save
 
@@ -34,8 +37,11 @@ def __getattr__(name: str) -> _Any:
 __all__ = [
     "Affine",
     "BatchNorm",
+    "Conv2d",
     "Dropout",
+    "Flatten",
     "LayerNorm",
+    "MaxPool2d",
     "ReLU",
     "RunningStatistics",
     "Sequential",
@@ -43,10 +49,14 @@ __all__ = [
     "Trainer",
     "affine",
     "batch_norm",
+    "cnn",
+    "conv",
     "dropout",
+    "flatten",
     "get_num_threads",
     "layer_norm",
     "load",
+    "max_pool",
     "mlp",
     "relu",
     "save",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TypeAlias, TypeGuard
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -51,14 +52,15 @@ def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -
         return values if values.dtype == dtype else values.astype(dtype)
 
 
-def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int, ...], advice: str) -> Array:
-    """Return a parameter of exactly `shape` with its own type; integers become float64."""
+def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int | None, ...], advice: str) -> Array:
+    """Return a parameter of `shape`, where None is any size, with its own type; integers become float64."""
     parameter = as_array(who, name, values)
     if isinstance(values, np.ma.MaskedArray) or not (parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS):
         got = "a masked array" if isinstance(values, np.ma.MaskedArray) else str(parameter.dtype)
         raise TypeError(f"{who}: expected {name} of type {_TYPES} or integer, got {got}. {advice}")
-    if parameter.shape != shape:
-        raise ValueError(f"{who}: expected {name} of shape {shape}, got {parameter.shape}. {advice}")
+    if parameter.ndim != len(shape) or any(n not in (m, None) for m, n in zip(parameter.shape, shape, strict=True)):
+        wanted = str(shape).replace("None", "any")
+        raise ValueError(f"{who}: expected {name} of shape {wanted}, got {parameter.shape}. {advice}")
     if parameter.dtype.kind in "iu":
         return parameter.astype(np.float64)
     return np.require(parameter, parameter.dtype.newbyteorder("="), ["C", "A"])
@@ -87,6 +89,20 @@ def as_mask(who: str, name: str, values: object, advice: str) -> Array:
         got = values.dtype if _is_array(values) else type(values).__name__
         raise TypeError(f"{who}: expected {name} as a bool array, got {got}. {advice}")
     return values
+
+
+def as_indices(
+    who: str, name: str, values: object, shape: tuple[int, ...], dtype: Dtype, count: int, advice: str
+) -> Array:
+    """Return saved indices: of exactly this shape and unsigned type, and all below `count`."""
+    if not _is_array(values) or values.dtype != dtype:
+        got = values.dtype if _is_array(values) else type(values).__name__
+        raise TypeError(f"{who}: expected {name} as an array of {dtype}, got {got}. {advice}")
+    if values.shape != shape:
+        raise ValueError(f"{who}: expected {name} of shape {shape}, got {values.shape}. {advice}")
+    if values.size and values.max() >= count:
+        raise ValueError(f"{who}: expected {name} below {count}, got {values.max()}. {advice}")
+    return np.require(values, dtype, ["C", "A"])
 
 
 def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inputs: object) -> Array:
@@ -173,6 +189,27 @@ def as_count(who: str, name: str, value: object, low: int, advice: str) -> int:
     if value < low:
         raise ValueError(f"{who}: expected {name} >= {low}, got {value}. {advice}")
     return int(value)
+
+
+def as_pair(who: str, name: str, value: object, low: int, advice: str) -> tuple[int, int]:
+    """Return (rows, columns), both from `low` to 2³¹ - 1, of a pair, or of one number that stands for both."""
+    pair = tuple(cast("Sequence[object]", value)) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{who}: expected {name} as one number or (rows, columns), got {value}. {advice}")
+    rows, columns = (as_count(who, name, one, low, advice) for one in pair)
+    if max(rows, columns) >= 2**31:
+        raise ValueError(f"{who}: expected {name} below 2**31, got {value}. {advice}")
+    return rows, columns
+
+
+def as_saved_shape(who: str, name: str, value: object, ndim: int | None, advice: str) -> tuple[int, ...]:
+    """Return the saved shape of an array, of `ndim` axes where that is known."""
+    if not isinstance(value, tuple):
+        raise TypeError(f"{who}: expected {name} as a tuple, got {type(value).__name__}. {advice}")
+    sizes = tuple(as_count(who, name, size, 0, advice) for size in cast("tuple[object, ...]", value))
+    if ndim is not None and len(sizes) != ndim:
+        raise ValueError(f"{who}: expected {name} of {ndim} sizes, got {sizes}. {advice}")
+    return sizes
 
 
 def as_generator(who: str, rng: object) -> np.random.Generator:

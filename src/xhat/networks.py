@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple, Self, TypeGuard
 
 import numpy as np
@@ -15,7 +18,10 @@ from xhat.core import Layer, Loss
 from xhat.layers import LAYERS, LOSSES, batch_norm
 from xhat.layers.affine import Affine
 from xhat.layers.batch_norm import BatchNorm, RunningStatistics
+from xhat.layers.conv import Conv2d
 from xhat.layers.dropout import Dropout
+from xhat.layers.flatten import Flatten
+from xhat.layers.max_pool import MaxPool2d
 from xhat.layers.relu import ReLU
 
 NORMALIZATIONS: dict[str, type[Layer]] = {
@@ -25,7 +31,17 @@ NORMALIZATIONS: dict[str, type[Layer]] = {
 }
 """The normalizations by the names that `mlp` and the command line take: "batch" is the layer of `batch_norm`."""
 
-_OUTPUT_AXIS: dict[type[Affine], int] = {Affine: 1}  # of w, in the layers that can take in a batch norm
+IMAGE_NORMALIZATIONS: dict[str, type[Layer]] = {
+    layer.__module__.split(".")[2].removesuffix("_norm"): layer
+    for layer in LAYERS
+    if [p.name for p in inspect.signature(layer).parameters.values() if p.default is p.empty] == ["channels"]
+}
+"""Likewise those that `cnn` takes: a number of channels is enough to make them."""
+
+_OUTPUT_AXIS: dict[type[Affine | Conv2d], int] = {
+    Affine: 1,
+    Conv2d: 0,
+}  # of w, in the layers that can take in a batch norm
 
 _EVALUATION_BATCH = 1024
 
@@ -428,21 +444,146 @@ def mlp(
         as_choice(who, "normalization", normalization, tuple(NORMALIZATIONS))
     as_choice(who, "activation", activation, ("relu",))
     generator = as_generator(who, rng)
-    layers: list[Layer] = []
     width = as_count(who, "inputs", inputs, 1, "Give the number of features that come in.")
     if not isinstance(hidden, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"{who}: expected hidden as a list of sizes, got {type(hidden).__name__}. Give one such as [512]."
         )
     kind = NORMALIZATIONS[normalization] if normalization is not None else None
-    for size in hidden:
-        bias = kind is None or not kind.absorbs_bias
-        layers.append(Affine(width, size, bias=bias, rng=generator, dtype=dtype))
-        width = size
-        if kind is not None:
-            layers.append(kind(width, dtype=dtype))  # type: ignore[call-arg]
-        layers.append(ReLU())
-        if rate > 0:
-            layers.append(Dropout(rate, rng=generator))
-    layers.append(Affine(width, outputs, rng=generator, dtype=dtype))
+    affine = partial(Affine, rng=generator, dtype=dtype)
+    widths = [width, *hidden]
+    layers = [*_blocks(affine, widths, kind, dtype, lambda: _dropout(rate, generator)), affine(widths[-1], outputs)]
     return Sequential(layers, loss=loss)
+
+
+def cnn(
+    shape: tuple[int, int, int],
+    filters: Sequence[int],
+    hidden: Sequence[int],
+    outputs: int,
+    *,
+    size: int = 3,
+    normalization: str | None = None,
+    pool: int = 2,
+    dropout: float = 0.0,
+    rng: int | np.random.Generator = 0,
+    loss: str = "softmax_cross_entropy",
+    dtype: DTypeLike = np.float32,
+) -> Sequential:
+    """Return a convolutional network for images.
+
+    First blocks of convolution, normalization, ReLU, max pooling; then what is left of the image in a row, and on it
+    the blocks of `mlp`.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Of an image: channels, rows, columns.
+    filters : sequence of int
+        Channels of each convolution block.
+    hidden : sequence of int
+        Features of each affine block.
+    outputs : int
+        Scores (classes) that go out.
+    size : int
+        Rows and columns of the filters. Zeros around the image keep its size, if this is odd.
+    normalization : {"batch"}, optional
+        None for none. The affine blocks have it too, if it normalizes plain features.
+    pool : int
+        Rows and columns of the pooling windows, which lie beside each other; 1 for no pooling.
+    dropout : float
+        Share dropped after each affine block's ReLU, in [0, 1].
+    rng : int or numpy.random.Generator
+        Draws the weights, then the masks.
+    loss : {"softmax_cross_entropy", "squared_error"}
+        What training makes small.
+    dtype : dtype
+        Type of the parameters, in which the network computes.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If a size is less than 1, a name is unknown, or the image is too small to be pooled so often.
+
+    Examples
+    --------
+    >>> import xhat
+    >>> print(xhat.cnn((3, 32, 32), [16, 32], [100], 10, normalization="batch"))
+    layer                                                                 parameters
+    0  Conv2d(inputs=3, outputs=16, size=3, padding=1, bias=False)               432
+    1  BatchNorm(channels=16)                                                     32
+    2  ReLU()                                                                      0
+    3  MaxPool2d()                                                                 0
+    4  Conv2d(inputs=16, outputs=32, size=3, padding=1, bias=False)            4,608
+    5  BatchNorm(channels=32)                                                     64
+    6  ReLU()                                                                      0
+    7  MaxPool2d()                                                                 0
+    8  Flatten()                                                                   0
+    9  Affine(inputs=2048, outputs=100, bias=False)                          204,800
+    10  BatchNorm(channels=100)                                                  200
+    11  ReLU()                                                                     0
+    12  Affine(inputs=100, outputs=10)                                         1,010
+       softmax_cross_entropy                                                 211,146
+    """
+    who = "cnn"
+    advice = "Give the channels, rows and columns of an image, such as (3, 32, 32)."
+    if not isinstance(shape, tuple | list) or len(shape) != 3:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{who}: expected shape as three sizes, got {shape!r}. {advice}")
+    channels, *image = (as_count(who, "shape", n, 1, advice) for n in shape)
+    rate = as_real(who, "dropout", dropout, 0.0, 1.0, "The dropout is the share that is dropped.")
+    if normalization is not None:
+        as_choice(who, "normalization", normalization, tuple(IMAGE_NORMALIZATIONS))
+    size = as_count(who, "size", size, 1, "Give the rows and columns of the filters; 3 is usual.")
+    pool = as_count(who, "pool", pool, 1, "Give the rows and columns of the pooling windows; 2 is usual.")
+    generator = as_generator(who, rng)
+    for name, sizes in (("filters", filters), ("hidden", hidden)):
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"{who}: expected {name} as a list of sizes, got {type(sizes).__name__}. Give one such as [32]."
+            )
+    padding = (size - 1) // 2
+    for _ in filters:
+        image = [(n + 2 * padding - size + 1) // pool for n in image]
+    if min(image) < 1:
+        raise ValueError(
+            f"{who}: expected an image that {len(filters)} blocks with pools of {pool} leave something of, "
+            f"got {tuple(shape[1:])}. Use fewer blocks, or smaller windows."
+        )
+    convolution = partial(Conv2d, size=size, padding=padding, rng=generator, dtype=dtype)
+    affine = partial(Affine, rng=generator, dtype=dtype)
+    maps, widths = [channels, *filters], [math.prod(image) * (filters[-1] if filters else channels), *hidden]
+    kind, plain = (table.get(normalization or "") for table in (IMAGE_NORMALIZATIONS, NORMALIZATIONS))
+    layers = [
+        *_blocks(convolution, maps, kind, dtype, lambda: [MaxPool2d(pool)] if pool > 1 else []),
+        Flatten(),
+        *_blocks(affine, widths, plain, dtype, lambda: _dropout(rate, generator)),
+        affine(widths[-1], outputs),
+    ]
+    return Sequential(layers, loss=loss)
+
+
+def _blocks(
+    weighted: Callable[..., Layer],
+    widths: Sequence[int],
+    normalization: type[Layer] | None,
+    dtype: DTypeLike,
+    after: Callable[[], list[Layer]],
+) -> Iterator[Layer]:
+    """Yield a block from each width to the next: weighted sums, normalization, ReLU, and what comes after."""
+    bias = normalization is None or not normalization.absorbs_bias
+    for width, following in pairwise(widths):
+        yield weighted(width, following, bias=bias)
+        if normalization is not None:
+            yield normalization(following, dtype=dtype)  # type: ignore[call-arg]
+        yield ReLU()
+        yield from after()
+
+
+def _dropout(rate: float, rng: np.random.Generator) -> list[Layer]:
+    return [Dropout(rate, rng=rng)] if rate > 0 else []

@@ -13,6 +13,8 @@ write into `out`, which may not share memory with an input. They compute in floa
 of the results depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or
 channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
 
+Layers whose windows move over images have rooms of their own behind the same door: `convolution` and `pooling`.
+
 Not covered yet: float64 data beyond about 1e150, whose squares overflow.
 """
 

@@ -5,7 +5,7 @@ file in this folder and its line here. `LOSSES` is the same for losses, which sh
 """
 
 from xhat.core import Layer
-from xhat.layers import affine, batch_norm, dropout, layer_norm, relu, standardize
+from xhat.layers import affine, batch_norm, conv, dropout, flatten, layer_norm, max_pool, relu, standardize
 from xhat.layers.losses import LOSSES
 
 LAYERS: tuple[type[Layer], ...] = (
@@ -14,7 +14,22 @@ LAYERS: tuple[type[Layer], ...] = (
     batch_norm.BatchNorm,
     layer_norm.LayerNorm,
     dropout.Dropout,
+    conv.Conv2d,
+    max_pool.MaxPool2d,
+    flatten.Flatten,
     standardize.Standardize,
 )
 
-__all__ = ["LAYERS", "LOSSES", "affine", "batch_norm", "dropout", "layer_norm", "relu", "standardize"]
+__all__ = [
+    "LAYERS",
+    "LOSSES",
+    "affine",
+    "batch_norm",
+    "conv",
+    "dropout",
+    "flatten",
+    "layer_norm",
+    "max_pool",
+    "relu",
+    "standardize",
+]
