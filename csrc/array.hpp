@@ -28,6 +28,7 @@ class Array {
   // Each raises ValueError or TypeError if the array is not as expected.
   void expect_dimensions(int dimensions, const char* meaning) const;
   void expect_size(Index size) const;    // of one dimension
+  void expect_divides(const Array& other) const;    // both of two dimensions
   void expect_shape_of(const Array& other) const;
   void expect_float64() const;
   void expect_type_of(const Array& other) const;

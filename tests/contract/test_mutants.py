@@ -109,8 +109,8 @@ def test_faults_in_a_kernel_are_caught(door, fault, monkeypatch):
         return [out, *(result or ())]
 
     def make(which):
-        def wrong(*args):
-            result = right(*args)
+        def wrong(*args, **settings):
+            result = right(*args, **settings)
             target = outputs(result, args[names.index("out")])[which]
             FAULTS[fault](target)
             return result

@@ -230,7 +230,8 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     else:
         dx_rows = _rows(dx, axes)
         flat = kernels.Statistics(*(s.reshape(-1) for s in statistics))
-        dgamma, dbeta = kernels.rows_backward(_rows(dy, axes), _rows(x, axes), _flat(gamma), flat, dx_rows)
+        shape = 1, math.prod(features)
+        dgamma, dbeta = kernels.rows_backward(_rows(dy, axes), _rows(x, axes), _flat(gamma), flat, dx_rows, shape=shape)
         _write_back(dx_rows, dx, axes)
     with np.errstate(all="ignore"):
         return Grads(
@@ -280,7 +281,7 @@ def _write_back(rows: Array, values: Array, axes: tuple[int, ...]) -> None:
 
 def _flat(parameter: Array | None) -> Array | None:
     """Return a parameter as the kernels take it."""
-    return None if parameter is None else parameter.reshape(-1).astype(np.float64, copy=False)
+    return None if parameter is None else parameter.reshape(1, -1).astype(np.float64, copy=False)
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)
