@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TypeAlias, TypeGuard
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -133,6 +134,15 @@ def as_axis(who: str, name: str, axis: object, ndim: int | None) -> int:
     return index % ndim
 
 
+def as_axes(who: str, name: str, axis: object, ndim: int) -> tuple[int, ...]:
+    """Return one axis or several different ones, counted from the front, ascending."""
+    entries = tuple(cast("Sequence[object]", axis)) if isinstance(axis, tuple | list) else (axis,)
+    axes = tuple(sorted(as_axis(who, name, entry, ndim) for entry in entries))
+    if not axes or len(set(axes)) < len(axes):
+        raise ValueError(f"{who}: expected {name} as one or several different axes, got {axis}. Name each axis once.")
+    return axes
+
+
 def as_real(
     who: str,
     name: str,
@@ -208,14 +218,14 @@ def as_parameter_dtype(who: str, dtype: DTypeLike | None) -> Dtype:
     return kind
 
 
-def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...]) -> None:
+def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...], what: str = "variance") -> None:
     """Refuse finite float64 data whose variance over `axes` overflows: it would come out as zeros or NaN."""
     if x.dtype != np.float64 or np.isfinite(var).all():
         return
     finite = np.isfinite(x).all(axes)
     if (finite & ~np.isfinite(var).reshape(finite.shape)).any():
         raise ValueError(
-            f"{who}: expected x whose variance float64 can hold, got values up to {np.abs(x).max():.1e}. "
+            f"{who}: expected x whose {what} float64 can hold, got values up to {np.abs(x).max():.1e}. "
             "Scale x by a power of two first."
         )
 
