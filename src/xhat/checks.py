@@ -230,6 +230,16 @@ def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...], what: str
         )
 
 
+def check_channels(who: str, x: ArrayLike, channels: int, channel_axis: int) -> None:
+    """Refuse an x that does not have a layer's number of channels where the layer looks for them."""
+    shape = np.shape(x)
+    if -len(shape) <= channel_axis < len(shape) and shape[channel_axis] != channels:
+        raise ValueError(
+            f"{who}: expected x with {channels} channels along axis {channel_axis}, got shape {shape}. "
+            "Make the layer with the size of the channel axis of x."
+        )
+
+
 def check_cache(who: str, cache: object, *kinds: type) -> None:
     """Refuse anything but a cache that the matching forward makes."""
     if type(cache) not in kinds:

@@ -1,7 +1,7 @@
 """The rows loop on arrays that lie in memory as they like.
 
-A row is what stands behind the first `kept` axes. Views whose axes were moved or split (`numpy.moveaxis`, `reshape`) are
-fine: where the numbers of a row do not follow one another in memory they are copied there and back.
+A row is what stands behind the first `kept` axes. Views whose axes were moved or split (`numpy.moveaxis`,
+`reshape`) are fine: where the numbers of a row do not follow one another in memory they are copied there and back.
 """
 
 from __future__ import annotations

@@ -5,7 +5,17 @@ file in this folder and its line here. `LOSSES` is the same for losses, which sh
 """
 
 from xhat.core import Layer
-from xhat.layers import affine, batch_norm, dropout, layer_norm, relu, standardize
+from xhat.layers import (
+    affine,
+    batch_norm,
+    dropout,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    relu,
+    rms_norm,
+    standardize,
+)
 from xhat.layers.losses import LOSSES
 
 LAYERS: tuple[type[Layer], ...] = (
@@ -13,8 +23,23 @@ LAYERS: tuple[type[Layer], ...] = (
     relu.ReLU,
     batch_norm.BatchNorm,
     layer_norm.LayerNorm,
+    group_norm.GroupNorm,
+    instance_norm.InstanceNorm,
+    rms_norm.RMSNorm,
     dropout.Dropout,
     standardize.Standardize,
 )
 
-__all__ = ["LAYERS", "LOSSES", "affine", "batch_norm", "dropout", "layer_norm", "relu", "standardize"]
+__all__ = [
+    "LAYERS",
+    "LOSSES",
+    "affine",
+    "batch_norm",
+    "dropout",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "relu",
+    "rms_norm",
+    "standardize",
+]

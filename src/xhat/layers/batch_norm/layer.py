@@ -63,6 +63,7 @@ class BatchNorm(Layer):
 
     ops = (OP, FIXED)
     absorbs_bias = True
+    normalizes_features = True
 
     def __init__(
         self,
