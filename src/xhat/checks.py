@@ -232,7 +232,7 @@ def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...], what: str
 
 def check_channels(who: str, x: ArrayLike, channels: int, channel_axis: int) -> None:
     """Refuse an x that does not have a layer's number of channels where the layer looks for them."""
-    shape = np.shape(x)
+    shape = _as_array(who, "x", x).shape
     if -len(shape) <= channel_axis < len(shape) and shape[channel_axis] != channels:
         raise ValueError(
             f"{who}: expected x with {channels} channels along axis {channel_axis}, got shape {shape}. "

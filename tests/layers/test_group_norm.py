@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.contract import MESSAGE
 
 import xhat
 from xhat import group_norm, instance_norm, kernels, layer_norm
@@ -155,6 +156,19 @@ def test_eps_0_and_values_that_do_not_vary(variant, rng):
     assert np.abs(dx[0, 2:]).max() > 0.01
 
 
+def test_in_a_network(rng, tmp_path):
+    layers = [xhat.Affine(5, 6, rng=0), xhat.GroupNorm(6, 2), xhat.ReLU(), xhat.Affine(6, 3, rng=1)]
+    net = xhat.Sequential(layers)
+    x, labels = rng.standard_normal((9, 5)), rng.integers(0, 3, 9)
+    check = xhat.verify.check_network(net, x, labels)
+    assert check.ok, str(check)
+    assert {row.name for row in check.rows} >= {"0.b", "1.gamma", "1.beta"}
+    xhat.save(net, tmp_path / "net.safetensors")
+    again = xhat.load(tmp_path / "net.safetensors")
+    assert np.array_equal(again.predict(x), net.predict(x))
+    assert "GroupNorm(channels=6, groups=2)" in str(again)
+
+
 X = np.zeros((3, 6, 4))
 WRONG = [
     (lambda: group_norm.forward(X, groups=4), ValueError,
@@ -187,6 +201,7 @@ WRONG = [
     (lambda: group_norm.backward(X, instance_norm.forward(X)[1]), TypeError,
      "group_norm.backward: expected a cache of type group_norm.Cache, got instance_norm.Cache. "
      "Pass on the cache that forward returned."),
+    (lambda: xhat.GroupNorm(2, 1).forward([[1.0, 2.0], [1.0]]), TypeError, None),
     (lambda: xhat.GroupNorm(6, 4), ValueError,
      "GroupNorm: expected groups to divide the 6 channels, got 4. "
      "Groups are blocks of equally many channels: choose a divisor of their number."),
@@ -200,4 +215,5 @@ WRONG = [
 def test_messages(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
-    assert str(caught.value) == message
+    assert message is None or str(caught.value) == message
+    assert MESSAGE.fullmatch(str(caught.value))
