@@ -39,10 +39,11 @@ def test_any_channel_axis(variant, shape, axis, rng):
         g = instance_norm.backward(dy, cache)
         moved, other_cache = instance_norm.forward(np.moveaxis(x, 1, axis), gamma, beta, channel_axis=axis)
         others = instance_norm.backward(np.moveaxis(dy, 1, axis), other_cache)
-    assert np.allclose(np.moveaxis(moved, axis, 1), y, rtol=0, atol=1e-14)
-    assert np.allclose(np.moveaxis(others.dx, axis, 1), g.dx, rtol=0, atol=1e-13)
-    assert np.allclose(others.dgamma, g.dgamma, rtol=0, atol=1e-13)
-    assert np.allclose(others.dbeta, g.dbeta, rtol=0, atol=1e-13)
+    atol = 1e-13 if variant == "reference" else 0  # one loop serves all layouts: the same bits
+    assert np.allclose(np.moveaxis(moved, axis, 1), y, rtol=0, atol=atol)
+    assert np.allclose(np.moveaxis(others.dx, axis, 1), g.dx, rtol=0, atol=atol)
+    assert np.allclose(others.dgamma, g.dgamma, rtol=0, atol=atol)
+    assert np.allclose(others.dbeta, g.dbeta, rtol=0, atol=atol)
     assert other_cache.mean.shape == shape[:2]
 
 
