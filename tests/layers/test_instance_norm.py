@@ -62,6 +62,18 @@ def test_a_sample_does_not_depend_on_its_company(variant, dtype, rng):
 
 
 @each_variant
+def test_long_rows_do_not_depend_on_their_company(variant, rng):
+    """A few long rows are shared out among the threads, many are not."""
+    x, dy = rng.standard_normal((2, 17, 1, 140_002))
+    with kernels.use(variant):
+        y, cache = instance_norm.forward(x)
+        dx = instance_norm.backward(dy, cache).dx
+        alone, own = instance_norm.forward(x[7:8])
+        assert np.array_equal(alone[0], y[7])
+        assert np.array_equal(instance_norm.backward(dy[7:8], own).dx[0], dx[7])
+
+
+@each_variant
 def test_nan_and_inf_stay_in_their_channel_of_their_sample(variant, rng):
     x = rng.standard_normal((3, 4, 5))
     clean, _ = instance_norm.forward(x)

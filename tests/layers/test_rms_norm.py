@@ -62,6 +62,18 @@ def test_a_sample_does_not_depend_on_its_company(variant, dtype, rng):
 
 
 @each_variant
+def test_long_rows_do_not_depend_on_their_company(variant, rng):
+    """A few long rows are shared out among the threads, many are not."""
+    x, dy = rng.standard_normal((2, 17, 140_002))
+    with kernels.use(variant):
+        y, cache = rms_norm.forward(x)
+        dx = rms_norm.backward(dy, cache).dx
+        alone, own = rms_norm.forward(x[7:8])
+        assert np.array_equal(alone[0], y[7])
+        assert np.array_equal(rms_norm.backward(dy[7:8], own).dx[0], dx[7])
+
+
+@each_variant
 def test_nan_and_inf_stay_in_their_sample(variant, rng):
     x = rng.standard_normal((4, 9))
     clean, _ = rms_norm.forward(x)
