@@ -77,14 +77,15 @@ def contests(norm, shape):
     axes = (1,) if norm == "layer" else tuple(axis for axis in range(len(shape)) if axis != 1)
 
     if norm == "layer":
-        statistics = kernels.rows_forward(x, gamma, beta, EPS, y)
+        line = gamma.reshape(1, size), beta.reshape(1, size)
+        statistics = kernels.rows_forward(x, *line, EPS, y)
 
         def forward():
-            kernels.rows_forward(x, gamma, beta, EPS, y)
+            kernels.rows_forward(x, *line, EPS, y)
             return y
 
         def backward():
-            kernels.rows_backward(dy, x, gamma, statistics, dx)
+            kernels.rows_backward(dy, x, line[0], statistics, dx, shape=(1, size))
             return dx
     else:
         view = (shape[0], size, -1)

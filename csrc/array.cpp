@@ -87,6 +87,13 @@ void Array::expect_shape(std::initializer_list<Index> sizes) const {
               ". Make it fit x.");
 }
 
+void Array::expect_divides(const Array& other) const {
+  const auto divides = [](Index part, Index whole) { return part > 0 ? whole % part == 0 : whole == 0; };
+  if (view_.ndim == 2 && divides(size(0), other.size(0)) && divides(size(1), other.size(1))) return;
+  raise_value(expected() + " of two sizes that divide those of " + other.name_ + ", " + shape_text(other.view_) +
+              ", got " + shape_text(view_) + ". Reshape it to (groups, entries).");
+}
+
 void Array::expect_shape_of(const Array& other) const {
   bool same = view_.ndim == other.view_.ndim;
   for (int axis = 0; same && axis < view_.ndim; ++axis) same = view_.shape[axis] == other.view_.shape[axis];

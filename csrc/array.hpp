@@ -33,6 +33,7 @@ class Array {
   void expect_dimensions(int dimensions, const char* meaning) const;
   void expect_size(Index size) const;    // of one dimension
   void expect_shape(std::initializer_list<Index> sizes) const;
+  void expect_divides(const Array& other) const;    // both of two dimensions
   void expect_shape_of(const Array& other) const;
   void expect_float64() const;
   void expect_type_of(const Array& other) const;

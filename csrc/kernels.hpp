@@ -26,6 +26,13 @@ struct Centre {
   const double* rstd;
 };
 
+// x, dy and out are (rows, columns); gamma, beta and their gradients (groups, entries), which divide them. Row i goes
+// by line i % groups, column j by entry j / (columns / entries). Rows that are not `centred` have a mean of 0, and for
+// var the mean of x².
+struct RowsShape {
+  Index rows, columns, groups, entries;
+};
+
 // x, dy and out are (outer, channels, inner); gamma, beta and their gradients (channels,).
 struct ChannelsShape {
   Index outer, channels, inner;
@@ -57,12 +64,10 @@ struct Planes {
 
 template <class T>
 struct Kernels {
-  // x, out (rows, columns); gamma, beta (columns,)
-  void (*rows_forward)(const T* x, const double* gamma, const double* beta, double eps, T* out, Statistics statistics,
-                       Index rows, Index columns);
-  // dy, x, out (rows, columns); gamma, dgamma, dbeta (columns,)
-  void (*rows_backward)(const T* dy, const T* x, const double* gamma, Centre centre, T* out, double* dgamma,
-                        double* dbeta, Index rows, Index columns);
+  void (*rows_forward)(const T* x, const double* gamma, const double* beta, double eps, bool centred, T* out,
+                       Statistics statistics, RowsShape shape);
+  void (*rows_backward)(const T* dy, const T* x, const double* gamma, Centre centre, bool centred, T* out,
+                        double* dgamma, double* dbeta, RowsShape shape);
   // statistics: written
   void (*channels_statistics)(const T* x, Weights weights, double eps, Statistics statistics, ChannelsShape shape);
   void (*channels_forward)(const T* x, Weights weights, const double* gamma, const double* beta, double eps, T* out,

@@ -142,6 +142,25 @@ class Arguments {
     return array.data<double>();
   }
 
+  // A float64 array (groups, entries) that divides x (rows, columns); all of them in one call have one shape.
+  double* lines(const char* name, nb::handle object, const Array& x, RowsShape& shape, Access access = Access::read) {
+    const Array& array = add(name, object, access);
+    array.expect_float64();
+    if (lines_) {
+      array.expect_shape_of(*lines_);
+    } else {
+      array.expect_divides(x);
+      shape.groups = array.size(0);
+      shape.entries = array.size(1);
+      lines_ = &array;
+    }
+    return array.data<double>();
+  }
+
+  const double* lines_or_none(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
+    return object.is_none() ? nullptr : lines(name, object, x, shape);
+  }
+
   Statistics statistics(nb::handle mean, nb::handle mean_low, nb::handle var, nb::handle rstd, Index size) {
     return {entries("mean", mean, size, Access::write), entries("mean_low", mean_low, size, Access::write),
             entries("var", var, size, Access::write), entries("rstd", rstd, size, Access::write)};
@@ -197,42 +216,44 @@ class Arguments {
   const char* who_;
   std::array<std::optional<Array>, kMost> arrays_;
   int count_ = 0;
+  const Array* lines_ = nullptr;
 };
 
 constexpr char kRows[] = "(rows, columns)";
 constexpr char kChannels[] = "(outer, channels, inner)";
 
-void rows_forward(nb::handle x_, nb::handle gamma_, nb::handle beta_, double eps, nb::handle out_, nb::handle mean_,
-                  nb::handle mean_low_, nb::handle var_, nb::handle rstd_) {
+void rows_forward(nb::handle x_, nb::handle gamma_, nb::handle beta_, double eps, bool centred, nb::handle out_,
+                  nb::handle mean_, nb::handle mean_low_, nb::handle var_, nb::handle rstd_) {
   Arguments arguments("rows_forward");
   arguments.expect_eps(eps);
   const Array& x = arguments.x(x_, 2, kRows);
-  const Index rows = x.size(0), columns = x.size(1);
-  const double* const gamma = arguments.entries_or_none("gamma", gamma_, columns);
-  const double* const beta = arguments.entries_or_none("beta", beta_, columns);
+  RowsShape shape{x.size(0), x.size(1), 1, 1};
+  const double* const gamma = arguments.lines_or_none("gamma", gamma_, x, shape);
+  const double* const beta = arguments.lines_or_none("beta", beta_, x, shape);
   const Array& out = arguments.like(x, "out", out_, Access::write);
-  const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, rows);
+  const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, shape.rows);
   arguments.run(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernels.rows_forward(x.data<T>(), gamma, beta, eps, out.data<T>(), statistics, rows, columns);
+    kernels.rows_forward(x.data<T>(), gamma, beta, eps, centred, out.data<T>(), statistics, shape);
   });
 }
 
 void rows_backward(nb::handle dy_, nb::handle x_, nb::handle gamma_, nb::handle mean_, nb::handle mean_low_,
-                   nb::handle rstd_, nb::handle out_, nb::handle dgamma_, nb::handle dbeta_) {
+                   nb::handle rstd_, bool centred, nb::handle out_, nb::handle dgamma_, nb::handle dbeta_) {
   Arguments arguments("rows_backward");
   const Array& x = arguments.x(x_, 2, kRows);
-  const Index rows = x.size(0), columns = x.size(1);
+  RowsShape shape{x.size(0), x.size(1), 1, 1};
   const Array& dy = arguments.like(x, "dy", dy_);
-  const double* const gamma = arguments.entries_or_none("gamma", gamma_, columns);
-  const Centre centre{arguments.entries("mean", mean_, rows), arguments.entries("mean_low", mean_low_, rows),
-                      arguments.entries("rstd", rstd_, rows)};
+  const double* const gamma = arguments.lines_or_none("gamma", gamma_, x, shape);
+  const Centre centre{arguments.entries("mean", mean_, shape.rows),
+                      arguments.entries("mean_low", mean_low_, shape.rows),
+                      arguments.entries("rstd", rstd_, shape.rows)};
   const Array& out = arguments.like(x, "out", out_, Access::write);
-  double* const dgamma = arguments.entries("dgamma", dgamma_, columns, Access::write);
-  double* const dbeta = arguments.entries("dbeta", dbeta_, columns, Access::write);
+  double* const dgamma = arguments.lines("dgamma", dgamma_, x, shape, Access::write);
+  double* const dbeta = arguments.lines("dbeta", dbeta_, x, shape, Access::write);
   arguments.run(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernels.rows_backward(dy.data<T>(), x.data<T>(), gamma, centre, out.data<T>(), dgamma, dbeta, rows, columns);
+    kernels.rows_backward(dy.data<T>(), x.data<T>(), gamma, centre, centred, out.data<T>(), dgamma, dbeta, shape);
   });
 }
 
@@ -449,10 +470,10 @@ NB_MODULE(_native, m) {
   m.def("set_num_threads", xhat::set_num_threads);
   m.def("get_num_threads", xhat::get_num_threads);
   // None gets our own message, or stands for no parameter.
-  m.def("rows_forward", xhat::rows_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a, "out"_a.none(),
-        "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
+  m.def("rows_forward", xhat::rows_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a, "centred"_a,
+        "out"_a.none(), "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
   m.def("rows_backward", xhat::rows_backward, "dy"_a.none(), "x"_a.none(), "gamma"_a.none(), "mean"_a.none(),
-        "mean_low"_a.none(), "rstd"_a.none(), "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
+        "mean_low"_a.none(), "rstd"_a.none(), "centred"_a, "out"_a.none(), "dgamma"_a.none(), "dbeta"_a.none());
   m.def("channels_statistics", xhat::channels_statistics, "x"_a.none(), "weights"_a.none(), "total"_a, "eps"_a,
         "mean"_a.none(), "mean_low"_a.none(), "var"_a.none(), "rstd"_a.none());
   m.def("channels_forward", xhat::channels_forward, "x"_a.none(), "weights"_a.none(), "total"_a, "gamma"_a.none(),

@@ -67,48 +67,63 @@ class Runs {
   Runs(Index count, Index stride, Index length)
       : count_(count), stride_(stride), length_(length), segments_per_run_(divide_up(length, kSegment)) {
     const Index segments = count_ * segments_per_run_;
-    const Index wanted = smaller(larger(size() / kGrain, 1), kMaxBlocks);
-    segments_per_block_ = larger(divide_up(segments, wanted), 1);
-    blocks_ = divide_up(segments, segments_per_block_);
+    const Index wanted = smaller(size() / kGrain, kMaxBlocks);
+    segments_per_block_ = wanted > 1 ? divide_up(segments, wanted) : larger(segments, 1);
+    blocks_ = wanted > 1 ? divide_up(segments, segments_per_block_) : segments > 0;
   }
 
   Index size() const { return count_ * length_; }
   Index blocks() const { return blocks_; }
-  Index grain() const { return grain_of(size() / larger(blocks_, 1)); }
+  Index grain() const { return blocks_ > 1 ? grain_of(size() / blocks_) : 1; }
 
   // body(offset, size) for each segment of a block
   template <class Body>
   XHAT_INLINE void each_segment(Index block, const Body& body) const {
-    const Index last = smaller((block + 1) * segments_per_block_, count_ * segments_per_run_);
-    for (Index segment = block * segments_per_block_; segment < last; ++segment) {
-      const Index start = segment % segments_per_run_ * kSegment;
-      body(segment / segments_per_run_ * stride_ + start, smaller(kSegment, length_ - start));
+    const Index first = block * segments_per_block_;
+    const Index last = smaller(first + segments_per_block_, count_ * segments_per_run_);
+    Index run = first == 0 ? 0 : first / segments_per_run_, start = (first - run * segments_per_run_) * kSegment;
+    for (Index segment = first; segment < last; ++segment) {
+      body(run * stride_ + start, smaller(kSegment, length_ - start));
+      start += kSegment;
+      if (start < length_) continue;
+      start = 0;
+      ++run;
     }
   }
 
   // Offset of the k-th of n evenly spread numbers.
   Index sample(Index k, Index n) const {
     const Index at = size() / n * k;
-    return at / length_ * stride_ + at % length_;
+    return count_ == 1 ? at : at / length_ * stride_ + at % length_;
   }
 
  private:
   Index count_, stride_, length_, segments_per_run_, segments_per_block_, blocks_;
 };
 
-// The sums of the two terms that term(offset, lanes) returns. Captures of term are best by value.
-template <class Term>
-Sums sum_over(const Runs& runs, const Term& term) {
-  Sums partial[kMaxBlocks];
+// work(block) for every block. Captures of work are best by value: a single block is worked on without a call, and only
+// for several are they put into memory, for the threads. (A vector that is read back from memory right after it was put
+// together there waits until all earlier stores have left the core.)
+template <class Work>
+XHAT_INLINE inline void each_block(const Runs& runs, const Work& work) {
+  if (runs.blocks() == 1) return work(0);
+  const Work shared = work;
   parallel_for(runs.blocks(), runs.grain(), [&](Index first, Index last) {
-    const Term local = term;    // in registers: nothing that is written can change it
-    for (Index block = first; block < last; ++block) {
-      Terms<2> total = {};
-      runs.each_segment(block, [&](Index offset, Index size) XHAT_INLINE {
-        accumulate<2>(size, [&](Index j, auto lanes) XHAT_INLINE { return local(offset + j, lanes); }, total);
-      });
-      partial[block] = {sum(total.term[0]), sum(total.term[1])};
-    }
+    const Work local = shared;    // in registers: nothing that is written can change it
+    for (Index block = first; block < last; ++block) local(block);
+  });
+}
+
+// The sums of the two terms that term(offset, lanes) returns.
+template <class Term>
+XHAT_INLINE inline Sums sum_over(const Runs& runs, const Term& term) {
+  Sums partial[kMaxBlocks];
+  each_block(runs, [=, into = partial](Index block) XHAT_INLINE {
+    Terms<2> total = {};
+    runs.each_segment(block, [&](Index offset, Index size) XHAT_INLINE {
+      accumulate<2>(size, [&](Index j, auto lanes) XHAT_INLINE { return term(offset + j, lanes); }, total);
+    });
+    into[block] = {sum(total.term[0]), sum(total.term[1])};
   });
   Sums result = {};
   for (Index block = 0; block < runs.blocks(); ++block) {
@@ -120,18 +135,16 @@ Sums sum_over(const Runs& runs, const Term& term) {
 
 // body(offset, lanes) for all numbers of the runs
 template <class Body>
-void for_each(const Runs& runs, const Body& body) {
-  parallel_for(runs.blocks(), runs.grain(), [&](Index first, Index last) {
-    const Body local = body;
-    for (Index block = first; block < last; ++block)
-      runs.each_segment(block, [&](Index offset, Index size) XHAT_INLINE {
-        for_each(size, [&](Index j, auto lanes) XHAT_INLINE { local(offset + j, lanes); });
-      });
+XHAT_INLINE inline void for_each(const Runs& runs, const Body& body) {
+  each_block(runs, [=](Index block) XHAT_INLINE {
+    runs.each_segment(block, [&](Index offset, Index size) XHAT_INLINE {
+      for_each(size, [&](Index j, auto lanes) XHAT_INLINE { body(offset + j, lanes); });
+    });
   });
 }
 
 template <class T>
-double sample_mean(const T* x, const Runs& runs) {
+XHAT_INLINE inline double sample_mean(const T* x, const Runs& runs) {
   const Index samples = smaller(kSamples<T>, runs.size());
   const double first = x[0];
   double sum = 0;
@@ -140,18 +153,29 @@ double sample_mean(const T* x, const Runs& runs) {
 }
 
 template <class T>
-Moments moments(const T* x, const Runs& runs) {
+XHAT_INLINE inline Moments moments(const T* x, const Runs& runs) {
   if (runs.size() == 0) return kNoMoments;
-  const auto shifted_by = [&](double shift) {
-    const Lanes shifts = splat(shift);
-    const Sums sums = sum_over(runs, [=](Index at, auto lanes) XHAT_INLINE {
+  double shift = sample_mean(x, runs);
+  for (bool first = true;; first = false) {
+    const Sums sums = sum_over(runs, [=, shifts = splat(shift)](Index at, auto lanes) XHAT_INLINE {
       const Lanes shifted = load(x + at, lanes) - shifts;
       return Terms<2>{shifted, shifted * shifted};
     });
-    return moments_from<T>(shift, sums, static_cast<double>(runs.size()));
-  };
-  const Moments once = shifted_by(sample_mean(x, runs));
-  return once.reliable ? once : shifted_by(once.mean);
+    const Moments result = moments_from<T>(shift, sums, static_cast<double>(runs.size()));
+    if (result.reliable || !first) return result;
+    shift = result.mean;
+  }
+}
+
+// The mean taken to be 0: var is the mean of x².
+template <class T>
+XHAT_INLINE inline Moments moments_about_zero(const T* x, const Runs& runs) {
+  if (runs.size() == 0) return kNoMoments;
+  const Sums sums = sum_over(runs, [=](Index at, auto lanes) XHAT_INLINE {
+    const Lanes here = load(x + at, lanes);
+    return Terms<2>{here * here, {}};
+  });
+  return {0, 0, sums.first / static_cast<double>(runs.size()), true};
 }
 
 }  // namespace

@@ -1,7 +1,16 @@
-// Normalize each row of x (rows, columns); gamma and beta belong to the columns.
+// Normalize each row of x (rows, columns).
+//
+// gamma and beta are (groups, entries): row i goes by line i % groups, and an entry serves `inner` adjacent columns.
+// Layer norm has one line and an entry per column; group norm a line per group and an entry per channel, which serves
+// its positions; instance norm a line of one entry per channel.
 //
 // Plan: a thread owns whole rows; a row is read, its statistics are taken, and it is written while it is in the
-// cache. dgamma and dbeta: one pair of sums per block of rows, of a fixed partition, added up in block order.
+// cache. Few long rows come one after the other, and the threads share each.
+//
+// dgamma and dbeta, two ways. Kept: an entry serves a long run; it stays in registers, and a run gives one pair of
+// sums. Spread: an entry serves few columns; the entries are spread over the columns, and a block of samples (a sample
+// is `groups` rows) gives a pair of sums per column. Either way the pairs belong to a fixed partition and are added up
+// in order.
 #pragma once
 
 #include "moments.hpp"
@@ -10,69 +19,182 @@
 namespace xhat::XHAT_VARIANT {
 namespace {
 
-// The array itself, or one filled with a value in its place.
-class Filled {
+constexpr Index kKeptFrom = 64;         // columns of an entry; the ends of shorter runs cost more than the spreading
+constexpr Index kManyRows = 16;         // enough to share out whole rows among the threads
+constexpr Index kTotalsAtOnce = 512;    // stay in the first-level cache
+constexpr Index kPairsAtOnce = 64;      // short sums added up keep rounding errors few
+
+inline Index inner_of(const RowsShape& shape) { return shape.entries > 0 ? shape.columns / shape.entries : 0; }
+
+inline bool is_kept(const RowsShape& shape) {
+  return inner_of(shape) >= (shape.entries == 1 ? 2 : kKeptFrom);
+}
+
+inline bool few_long(const RowsShape& shape) { return shape.rows < kManyRows && shape.columns >= 2 * kGrain; }
+
+// body(i) for every row
+template <class Body>
+void each_row(const RowsShape& shape, const Body& body) {
+  const auto some = [&](Index first, Index last) {
+    for (Index i = first; i < last; ++i) body(i);
+  };
+  if (few_long(shape)) return some(0, shape.rows);
+  parallel_for(shape.rows, grain_of(shape.columns), some);
+}
+
+// A parameter for each column: of one line per group, or of one for all where it is not given.
+class PerColumn {
  public:
-  Filled(const double* given, double value, Index size) : memory_(given ? 0 : size), data_(given) {
-    if (given) return;
-    for (Index j = 0; j < size; ++j) memory_.data()[j] = value;
-    data_ = memory_.data();
+  PerColumn(const double* given, double otherwise, const RowsShape& shape)
+      : columns_(shape.columns),
+        groups_(given ? shape.groups : 1),
+        memory_(given && inner_of(shape) == 1 ? 0 : groups_ * columns_),
+        data_(given && inner_of(shape) == 1 ? given : memory_.data()) {
+    double* to = memory_.data();
+    if (!given)
+      for (Index j = 0; j < columns_; ++j) to[j] = otherwise;
+    else if (data_ != given)
+      for (Index k = 0; k < groups_ * shape.entries; ++k)
+        for (Index i = 0; i < inner_of(shape); ++i) *to++ = given[k];
   }
-  const double* data() const { return data_; }
+
+  const double* line(Index row) const { return data_ + (groups_ == 1 ? 0 : row % groups_ * columns_); }
 
  private:
+  Index columns_, groups_;
   Workspace memory_;
   const double* data_;
 };
 
-template <class T>
-void rows_forward(const T* x, const double* gamma_or_null, const double* beta_or_null, double eps, T* out,
-                  Statistics statistics, Index rows, Index columns) {
-  const Filled gammas(gamma_or_null, 1, columns), betas(beta_or_null, 0, columns);
-  const double *const gamma = gammas.data(), *const beta = betas.data();
-  parallel_for(rows, grain_of(columns), [=](Index first, Index last) {
-    for (Index i = first; i < last; ++i) {
-      const Runs row(1, columns, columns);
-      const T* const from = x + i * columns;
-      T* const to = out + i * columns;
-      const Moments m = moments(from, row);
-      set_statistics(statistics, i, m, eps);
+class Spread {
+ public:
+  Spread(const double* gamma, const double* beta, const RowsShape& shape)
+      : columns_(shape.columns), gamma_(gamma, 1, shape), beta_(beta, 0, shape) {}
 
-      // Scalar: to[j] = ((from[j] - mean) - mean_low) * rstd * gamma[j] + beta[j]
-      const Lanes mean = splat(m.mean), mean_low = splat(m.mean_low), rstd = splat(statistics.rstd[i]);
-      for_each(row, [=](Index j, auto lanes) XHAT_INLINE {
-        const Lanes x_hat = ((load(from + j, lanes) - mean) - mean_low) * rstd;
-        store(to + j, x_hat * load(gamma + j, lanes) + load(beta + j, lanes), lanes);
+  // body(column, lanes, gamma, beta) for all columns of a row
+  template <class Body>
+  XHAT_INLINE void map(Index row, const Body& body) const {
+    const double *const gamma = gamma_.line(row), *const beta = beta_.line(row);
+    for_each(Runs(1, columns_, columns_), [=](Index j, auto lanes) XHAT_INLINE {
+      body(j, lanes, load(gamma + j, lanes), load(beta + j, lanes));
+    });
+  }
+
+ private:
+  Index columns_;
+  PerColumn gamma_, beta_;
+};
+
+class Kept {
+ public:
+  Kept(const double* gamma, const double* beta, const RowsShape& shape)
+      : shape_(shape), inner_(inner_of(shape)), gamma_(gamma), beta_(beta) {}
+
+  double gamma(Index row, Index entry) const { return gamma_ ? line(gamma_, row)[entry] : 1; }
+
+  template <class Body>
+  XHAT_INLINE void map(Index row, const Body& body) const {
+    const Runs runs(shape_.entries, inner_, inner_);
+    const double *const gamma = line(gamma_, row), *const beta = line(beta_, row);
+    each_block(runs, [=, inner = inner_](Index block) XHAT_INLINE {
+      runs.each_segment(block, [&](Index start, Index size) XHAT_INLINE {
+        const Lanes gamma_here = splat(gamma ? gamma[start / inner] : 1);
+        const Lanes beta_here = splat(beta ? beta[start / inner] : 0);
+        for_each(size, [&](Index j, auto lanes) XHAT_INLINE { body(start + j, lanes, gamma_here, beta_here); });
       });
-    }
+    });
+  }
+
+ private:
+  const double* line(const double* given, Index row) const {
+    return given ? given + row % shape_.groups * shape_.entries : nullptr;
+  }
+
+  RowsShape shape_;
+  Index inner_;
+  const double *gamma_, *beta_;
+};
+
+template <class T, class Parameters>
+void rows_forward_with(const Parameters& parameters, const T* x, double eps, bool centred, T* out,
+                       Statistics statistics, RowsShape shape) {
+  each_row(shape, [=, &parameters](Index i) {
+    const Runs row(1, shape.columns, shape.columns);
+    const T* const from = x + i * shape.columns;
+    T* const to = out + i * shape.columns;
+    const Moments m = centred ? moments(from, row) : moments_about_zero(from, row);
+    set_statistics(statistics, i, m, eps);
+
+    // Scalar: to[j] = ((from[j] - mean) - mean_low) * rstd * gamma[j] + beta[j]
+    const Lanes mean = splat(m.mean), mean_low = splat(m.mean_low), rstd = splat(statistics.rstd[i]);
+    // The next row is fetched meanwhile, if it fits the cache beside this one.
+    const T* const next = shape.columns <= kSegment ? from + shape.columns : from;
+    parameters.map(i, [=](Index j, auto lanes, const Lanes& gamma_j, const Lanes& beta_j) XHAT_INLINE {
+      __builtin_prefetch(next + j);
+      const Lanes x_hat = ((load(from + j, lanes) - mean) - mean_low) * rstd;
+      store(to + j, x_hat * gamma_j + beta_j, lanes);
+    });
   });
 }
 
-// One row, or R rows at a time: dgamma and dbeta are then read and written once for all of them.
-template <int R, class T>
-void rows_backward_some(const T* dy, const T* x, const double* gamma, Centre centre, Index first, T* out,
-                        double* dgamma, double* dbeta, Index columns) {
-  Lanes mean[R], mean_low[R], rstd[R];
-  for (int r = 0; r < R; ++r) {
-    mean[r] = splat(centre.mean[first + r]);
-    mean_low[r] = splat(centre.mean_low[first + r]);
-    rstd[r] = splat(centre.rstd[first + r]);
-  }
-  const auto x_hat = [&](int r, Index j, auto lanes) XHAT_INLINE {
-    return ((load(x + (first + r) * columns + j, lanes) - mean[r]) - mean_low[r]) * rstd[r];
-  };
+template <class T>
+void rows_forward(const T* x, const double* gamma, const double* beta, double eps, bool centred, T* out,
+                  Statistics statistics, RowsShape shape) {
+  if (is_kept(shape))
+    rows_forward_with(Kept(gamma, beta, shape), x, eps, centred, out, statistics, shape);
+  else
+    rows_forward_with(Spread(gamma, beta, shape), x, eps, centred, out, statistics, shape);
+}
 
-  // Scalar: dgamma[j] += dy[j] * x_hat[j]     dbeta[j] += dy[j]
-  //         sum of dx_hat[j] and of dx_hat[j] * x_hat[j], with dx_hat[j] = dy[j] * gamma[j]
+// R rows, `step` rows apart, that go by the same line of parameters.
+template <int R, class T>
+struct Several {
+  Several(const T* dy, const T* x, Centre centre, Index first, Index step, Index columns)
+      : dy(dy + first * columns), x(x + first * columns), stride(step * columns) {
+    for (int r = 0; r < R; ++r) {
+      mean[r] = splat(centre.mean[first + r * step]);
+      mean_low[r] = splat(centre.mean_low[first + r * step]);
+      rstd[r] = splat(centre.rstd[first + r * step]);
+    }
+  }
+
+  template <class Count>
+  XHAT_INLINE Lanes dy_at(int r, Index j, Count lanes) const {
+    return load(dy + r * stride + j, lanes);
+  }
+
+  template <class Count>
+  XHAT_INLINE Lanes x_hat_at(int r, Index j, Count lanes) const {
+    return ((load(x + r * stride + j, lanes) - mean[r]) - mean_low[r]) * rstd[r];
+  }
+
+  // Scalar: to[j] = rstd * (dx_hat[j] - along_ones - x_hat[j] * along_x_hat), with dx_hat[j] = dy[j] * gamma[j]
+  template <class Count>
+  XHAT_INLINE void write(int r, Index j, Count lanes, const Lanes& gamma, const Lanes& along_ones,
+                         const Lanes& along_x_hat, T* to) const {
+    const Lanes dx_hat = dy_at(r, j, lanes) * gamma;
+    store(to + j, rstd[r] * ((dx_hat - along_ones) - x_hat_at(r, j, lanes) * along_x_hat), lanes);
+  }
+
+  const T *dy, *x;
+  Index stride;
+  Lanes mean[R], mean_low[R], rstd[R];
+};
+
+// Scalar: dgamma[j] += dy[j] * x_hat[j]     dbeta[j] += dy[j]     for some columns of R rows
+//         sums[0] += dx_hat[j]              sums[1] += dx_hat[j] * x_hat[j]
+template <int R, class T>
+XHAT_INLINE inline void add_rows(const Several<R, T>& rows, const double* gamma, Index first, Index last,
+                                 double* dgamma, double* dbeta, double* sums) {
   Terms<2 * R> total = {};
-  for (Index start = 0; start < columns; start += kSegment)
-    accumulate<2 * R>(smaller(kSegment, columns - start), [&](Index k, auto lanes) XHAT_INLINE {
+  for (Index start = first; start < last; start += kSegment)
+    accumulate<2 * R>(smaller(kSegment, last - start), [&](Index k, auto lanes) XHAT_INLINE {
       const Index j = start + k;
       const Lanes gamma_j = load(gamma + j, lanes);
       Lanes dgamma_j = load(dgamma + j, lanes), dbeta_j = load(dbeta + j, lanes);
       Terms<2 * R> terms;
       for (int r = 0; r < R; ++r) {
-        const Lanes x_hat_j = x_hat(r, j, lanes), dy_j = load(dy + (first + r) * columns + j, lanes);
+        const Lanes x_hat_j = rows.x_hat_at(r, j, lanes), dy_j = rows.dy_at(r, j, lanes);
         dgamma_j = dgamma_j + dy_j * x_hat_j;
         dbeta_j = dbeta_j + dy_j;
         terms.term[2 * r] = dy_j * gamma_j;
@@ -82,52 +204,200 @@ void rows_backward_some(const T* dy, const T* x, const double* gamma, Centre cen
       store(dbeta + j, dbeta_j, lanes);
       return terms;
     }, total);
+  for (int k = 0; k < 2 * R; ++k) sums[k] += sum(total.term[k]);
+}
 
-  // Scalar: out[j] = rstd * (dx_hat[j] - mean(dx_hat) - x_hat[j] * mean(dx_hat * x_hat))
+template <int R, class T>
+XHAT_INLINE inline void write_rows(const Several<R, T>& rows, const double* gamma, Index first, Index last,
+                                   bool centred, Index columns, const double* sums, T* out) {
   const double n = static_cast<double>(columns);
   for (int r = 0; r < R; ++r) {
-    const Lanes along_ones = splat(sum(total.term[2 * r]) / n), along_x_hat = splat(sum(total.term[2 * r + 1]) / n);
-    for_each(columns, [&](Index j, auto lanes) XHAT_INLINE {
-      const Index at = (first + r) * columns + j;
-      const Lanes dx_hat = load(dy + at, lanes) * load(gamma + j, lanes);
-      store(out + at, rstd[r] * ((dx_hat - along_ones) - x_hat(r, j, lanes) * along_x_hat), lanes);
+    const Lanes along_ones = splat(centred ? sums[2 * r] / n : 0), along_x_hat = splat(sums[2 * r + 1] / n);
+    T* const to = out + r * rows.stride;
+    // The next rows are fetched meanwhile, if they fit the cache beside these.
+    const Index ahead = columns <= kSegment ? (r + R) * rows.stride : first;
+    for_each(last - first, [&](Index k, auto lanes) XHAT_INLINE {
+      __builtin_prefetch(rows.dy + ahead + k);
+      __builtin_prefetch(rows.x + ahead + k);
+      rows.write(r, first + k, lanes, load(gamma + first + k, lanes), along_ones, along_x_hat, to);
     });
   }
 }
 
-template <class T>
-void rows_backward(const T* dy, const T* x, const double* gamma_or_null, Centre centre, T* out, double* dgamma,
-                   double* dbeta, Index rows, Index columns) {
-  constexpr int kRowsAtOnce = 2;
-  constexpr Index kMinRows = 4;    // per block, so that the blocks' sums take no more memory than x
-  const Filled gammas(gamma_or_null, 1, columns);
-  const double* const gamma = gammas.data();
-  const Index wanted = smaller(smaller(rows / kMinRows, rows * columns / kGrain), kMaxBlocks);
-  const Index rows_per_block = larger(divide_up(rows, larger(wanted, 1)), 1);
-  const Index blocks = divide_up(rows, rows_per_block);
-  const Workspace partial(blocks * 2 * columns);
-  double* const sums = partial.data();    // (blocks, 2, columns)
-  parallel_for(blocks, grain_of(rows_per_block * columns), [=](Index first, Index last) {
-    for (Index block = first; block < last; ++block) {
-      double* const block_dgamma = sums + block * 2 * columns;
-      double* const block_dbeta = block_dgamma + columns;
-      for (Index j = 0; j < 2 * columns; ++j) block_dgamma[j] = 0;
-      const Index end = smaller((block + 1) * rows_per_block, rows);
-      Index i = block * rows_per_block;
-      for (; i + kRowsAtOnce <= end; i += kRowsAtOnce)
-        rows_backward_some<kRowsAtOnce>(dy, x, gamma, centre, i, out, block_dgamma, block_dbeta, columns);
-      for (; i < end; ++i)
-        rows_backward_some<1>(dy, x, gamma, centre, i, out, block_dgamma, block_dbeta, columns);
+// total[j] = the sum of pairs[i, j] over i, of pairs (count, stride)
+inline void add_up(const double* pairs, Index count, Index stride, Index size, double* total) {
+  parallel_for(size, grain_of(count), [=](Index first, Index last) {
+    double local[kTotalsAtOnce];
+    for (Index start = first; start < last; start += kTotalsAtOnce) {
+      const Index width = smaller(kTotalsAtOnce, last - start);
+      const auto add = [=](const double* term, double* sum) {
+        for_each(width, [=](Index j, auto lanes) XHAT_INLINE {
+          store(sum + j, load(sum + j, lanes) + load(term + j, lanes), lanes);
+        });
+      };
+      for (Index j = 0; j < width; ++j) total[start + j] = 0;
+      for (Index from = 0; from < count; from += kPairsAtOnce) {
+        double* const sums = from == 0 ? total + start : local;
+        for (Index j = 0; from > 0 && j < width; ++j) local[j] = 0;
+        for (Index i = from; i < smaller(from + kPairsAtOnce, count); ++i) add(pairs + i * stride + start, sums);
+        if (from > 0) add(local, total + start);
+      }
     }
   });
-  parallel_for(columns, grain_of(2 * blocks), [=](Index first, Index last) {
-    for (Index j = first; j < last; ++j) dgamma[j] = dbeta[j] = 0;
-    for (Index block = 0; block < blocks; ++block)
-      for (Index j = first; j < last; ++j) {
-        dgamma[j] += sums[block * 2 * columns + j];
-        dbeta[j] += sums[(block * 2 + 1) * columns + j];
-      }
+}
+
+// total[k] = the sum of the columns of entry k
+inline void add_columns(const double* columns, Index count, Index inner, double* total) {
+  for (Index k = 0; k < count; ++k) {
+    total[k] = 0;
+    for (Index j = k * inner; j < (k + 1) * inner; ++j) total[k] += columns[j];
+  }
+}
+
+template <int R, class T>
+void backward_at_once(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, Index first,
+                      Index step, T* out, double* dgamma, double* dbeta, Index columns) {
+  const Several<R, T> rows(dy, x, centre, first, step, columns);
+  double sums[2 * R] = {};
+  add_rows(rows, gamma.line(first), 0, columns, dgamma, dbeta, sums);
+  write_rows(rows, gamma.line(first), 0, columns, centred, columns, sums, out + first * columns);
+}
+
+// Many rows: the threads share blocks of samples, each with sums of its own, (blocks, groups, columns).
+template <class T>
+void spread_many_backward(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, T* out,
+                     double* block_dgamma, double* block_dbeta, Index samples, Index samples_per_block, Index groups,
+                     Index columns) {
+  constexpr int kRowsAtOnce = 2;    // dgamma and dbeta are read and written once for all of them
+  const Index size = groups * columns;
+  const Index blocks = divide_up(samples, samples_per_block);
+  parallel_for(blocks, grain_of(samples_per_block * size), [=, &gamma](Index first, Index last) {
+    for (Index block = first; block < last; ++block) {
+      double *const dgamma = block_dgamma + block * size, *const dbeta = block_dbeta + block * size;
+      for (Index j = 0; j < size; ++j) dgamma[j] = 0;
+      for (Index j = 0; j < size; ++j) dbeta[j] = 0;
+      const Index end = smaller((block + 1) * samples_per_block, samples);
+      Index sample = block * samples_per_block;
+      for (; sample + kRowsAtOnce <= end; sample += kRowsAtOnce)
+        for (Index g = 0; g < groups; ++g)
+          backward_at_once<kRowsAtOnce>(gamma, dy, x, centre, centred, sample * groups + g, groups, out,
+                                        dgamma + g * columns, dbeta + g * columns, columns);
+      for (; sample < end; ++sample)
+        for (Index g = 0; g < groups; ++g)
+          backward_at_once<1>(gamma, dy, x, centre, centred, sample * groups + g, groups, out, dgamma + g * columns,
+                              dbeta + g * columns, columns);
+    }
   });
+}
+
+// Few long rows: the threads share pieces of the columns.
+template <class T>
+void spread_few_backward(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, T* out,
+                         double* dgamma, double* dbeta, Index rows, Index groups, Index columns) {
+  const Index pieces = divide_up(columns, kGrain);
+  const Workspace partial(pieces * rows * 2);
+  double* const sums = partial.data();    // (pieces, rows, 2)
+  parallel_for(pieces, 1, [=, &gamma](Index first, Index last) {
+    for (Index start = first * kGrain; start < smaller(last * kGrain, columns); start += kSegment) {
+      const Index end = smaller(start + kSegment, columns);
+      double* const along = sums + start / kGrain * rows * 2;
+      for (Index k = 0; start % kGrain == 0 && k < 2 * rows; ++k) along[k] = 0;
+      for (Index g = 0; g < groups; ++g) {
+        for (Index j = g * columns + start; j < g * columns + end; ++j) dgamma[j] = 0;
+        for (Index j = g * columns + start; j < g * columns + end; ++j) dbeta[j] = 0;
+      }
+      for (Index i = 0; i < rows; ++i)
+        add_rows(Several<1, T>(dy, x, centre, i, 1, columns), gamma.line(i), start, end, dgamma + i % groups * columns,
+                 dbeta + i % groups * columns, along + 2 * i);
+    }
+  });
+  for (Index piece = 1; piece < pieces; ++piece)
+    for (Index k = 0; k < 2 * rows; ++k) sums[k] += sums[piece * rows * 2 + k];
+  parallel_for(pieces, 1, [=, &gamma](Index first, Index last) {
+    for (Index i = 0; i < rows; ++i)
+      write_rows(Several<1, T>(dy, x, centre, i, 1, columns), gamma.line(i), first * kGrain,
+                 smaller(last * kGrain, columns), centred, columns, sums + 2 * i, out + i * columns);
+  });
+}
+
+template <class T>
+void spread_backward(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, T* out,
+                        double* dgamma, double* dbeta, RowsShape shape) {
+  constexpr Index kMinSamples = 4;    // per block, so that the blocks' sums take no more memory than x
+  const Index groups = shape.groups, columns = shape.columns, size = groups * columns, inner = inner_of(shape);
+  const Index samples = groups > 0 ? shape.rows / groups : 0;
+  const Index wanted = smaller(smaller(samples / kMinSamples, shape.rows * columns / kGrain), kMaxBlocks);
+  const Index samples_per_block = larger(divide_up(samples, larger(wanted, 1)), 1);
+  const Index blocks = few_long(shape) ? 1 : divide_up(samples, samples_per_block);
+  const bool direct = blocks == 1 && inner == 1;    // nothing to add up
+  const Workspace memory(direct ? 0 : (2 * blocks + 1) * size);
+  double* const block_dgamma = direct ? dgamma : memory.data();    // (blocks, size)
+  double* const block_dbeta = direct ? dbeta : block_dgamma + blocks * size;
+  if (few_long(shape))
+    spread_few_backward(gamma, dy, x, centre, centred, out, block_dgamma, block_dbeta, shape.rows, groups,
+                        columns);
+  else
+    spread_many_backward(gamma, dy, x, centre, centred, out, block_dgamma, block_dbeta, samples,
+                    samples_per_block, groups, columns);
+  if (direct) return;
+  double* const of_columns = inner == 1 ? nullptr : block_dbeta + blocks * size;
+  const auto total = [=](const double* block_sums, double* result) {
+    add_up(block_sums, blocks, size, size, of_columns ? of_columns : result);
+    if (of_columns) add_columns(of_columns, groups * shape.entries, inner, result);
+  };
+  total(block_dgamma, dgamma);
+  total(block_dbeta, dbeta);
+}
+
+template <class T>
+void kept_backward(const Kept& parameters, const T* dy, const T* x, Centre centre, bool centred, T* out,
+                        double* dgamma, double* dbeta, RowsShape shape) {
+  const Index entries = shape.entries, size = shape.groups * entries, inner = inner_of(shape);
+  const Index samples = size > 0 ? shape.rows / shape.groups : 0;
+  const Workspace pairs(samples * 2 * size);
+  double* const sums = pairs.data();    // (samples, 2, groups, entries)
+  each_row(shape, [=, &parameters](Index i) {
+    const Several<1, T> row(dy, x, centre, i, 1, shape.columns);
+    double* const of_dy = sums + i / shape.groups * 2 * size + i % shape.groups * entries;
+    double* const of_dy_x_hat = of_dy + size;
+    // Scalar: of_dy[e] = sum of dy[j]     of_dy_x_hat[e] = sum of dy[j] * x_hat[j], over the columns of entry e
+    const auto add_entries = [=](Index first, Index last) XHAT_INLINE {
+      for (Index e = first; e < last; ++e) {
+        const Sums here = sum_over(Runs(1, inner, inner), [=, start = e * inner](Index k, auto lanes) XHAT_INLINE {
+          const Lanes dy_j = row.dy_at(0, start + k, lanes);
+          return Terms<2>{dy_j, dy_j * row.x_hat_at(0, start + k, lanes)};
+        });
+        of_dy[e] = here.first;
+        of_dy_x_hat[e] = here.second;
+      }
+    };
+    if (few_long(shape)) {
+      const auto shared = add_entries;    // in memory, for the threads; see each_block
+      parallel_for(entries, grain_of(inner), shared);
+    } else {
+      add_entries(0, entries);
+    }
+    Sums along = {};
+    for (Index e = 0; e < entries; ++e) {
+      along.first += parameters.gamma(i, e) * of_dy[e];
+      along.second += parameters.gamma(i, e) * of_dy_x_hat[e];
+    }
+    const double n = static_cast<double>(shape.columns);
+    const Lanes along_ones = splat(centred ? along.first / n : 0), along_x_hat = splat(along.second / n);
+    parameters.map(i, [=, to = out + i * shape.columns](Index j, auto lanes, const Lanes& gamma, const Lanes&)
+                          XHAT_INLINE { row.write(0, j, lanes, gamma, along_ones, along_x_hat, to); });
+  });
+  add_up(sums, samples, 2 * size, size, dbeta);
+  add_up(sums + size, samples, 2 * size, size, dgamma);
+}
+
+template <class T>
+void rows_backward(const T* dy, const T* x, const double* gamma, Centre centre, bool centred, T* out, double* dgamma,
+                   double* dbeta, RowsShape shape) {
+  if (is_kept(shape))
+    kept_backward(Kept(gamma, nullptr, shape), dy, x, centre, centred, out, dgamma, dbeta, shape);
+  else
+    spread_backward(PerColumn(gamma, 1, shape), dy, x, centre, centred, out, dgamma, dbeta, shape);
 }
 
 }  // namespace

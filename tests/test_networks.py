@@ -12,8 +12,27 @@ def rng():
 
 
 def test_normalizations_are_found_in_the_list_of_layers():
-    assert NORMALIZATIONS["batch"] is xhat.BatchNorm
-    assert NORMALIZATIONS["layer"] is xhat.LayerNorm
+    """Those that a number of features is enough to make; group norm needs groups, instance norm positions."""
+    assert {"batch": xhat.BatchNorm, "layer": xhat.LayerNorm, "rms": xhat.RMSNorm} == NORMALIZATIONS
+
+
+NORMS = [
+    xhat.BatchNorm(4),
+    xhat.LayerNorm((4, 3)),
+    xhat.GroupNorm(4, 2),
+    xhat.GroupNorm(4, 1),
+    xhat.InstanceNorm(4),
+    xhat.RMSNorm((4, 3)),
+]
+
+
+@pytest.mark.parametrize("layer", NORMS, ids=repr)
+def test_what_absorbs_a_bias_is_not_moved_by_one(layer, rng):
+    x = rng.standard_normal((5, 4, 3))
+    plain, _ = layer.forward(x, training=True)
+    shifted, _ = layer.forward(x + rng.standard_normal((4, 1)), training=True)
+    moved = np.abs(shifted - plain).max()
+    assert moved < 1e-12 if layer.absorbs_bias else moved > 0.1
 
 
 @pytest.mark.parametrize("normalization", [None, *NORMALIZATIONS])

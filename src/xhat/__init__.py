@@ -1,7 +1,8 @@
 """xhat: normalized neural-network layers with explicit forward and backward passes on NumPy arrays.
 
 Pairs on arrays, each a module with `forward` and `backward`: `xhat.batch_norm`, `xhat.layer_norm`,
-`xhat.affine`, `xhat.relu`, `xhat.dropout`. Layers for networks: `xhat.BatchNorm` and its like. Losses are functions.
+`xhat.group_norm`, `xhat.instance_norm`, `xhat.rms_norm`, `xhat.affine`, `xhat.relu`,
+`xhat.dropout`. Layers for networks: `xhat.BatchNorm` and its like. Losses are functions.
 """
 
 from importlib import import_module as _import_module
@@ -9,16 +10,31 @@ from typing import Any as _Any
 
 from xhat import training, verify
 from xhat.kernels import get_num_threads, set_num_threads
-from xhat.layers import affine, batch_norm, conv, dropout, flatten, layer_norm, max_pool, relu
+from xhat.layers import (
+    affine,
+    batch_norm,
+    conv,
+    dropout,
+    flatten,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    max_pool,
+    relu,
+    rms_norm,
+)
 from xhat.layers.affine import Affine
 from xhat.layers.batch_norm import BatchNorm, RunningStatistics
 from xhat.layers.conv import Conv2d
 from xhat.layers.dropout import Dropout
 from xhat.layers.flatten import Flatten
+from xhat.layers.group_norm import GroupNorm
+from xhat.layers.instance_norm import InstanceNorm
 from xhat.layers.layer_norm import LayerNorm
 from xhat.layers.losses import softmax, softmax_cross_entropy, squared_error
 from xhat.layers.max_pool import MaxPool2d
 from xhat.layers.relu import ReLU
+from xhat.layers.rms_norm import RMSNorm
 from xhat.layers.standardize import Standardize
 from xhat.networks import Sequential, cnn, mlp
 from xhat.training import Trainer
@@ -40,8 +56,11 @@ __all__ = [
     "Conv2d",
     "Dropout",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
     "LayerNorm",
     "MaxPool2d",
+    "RMSNorm",
     "ReLU",
     "RunningStatistics",
     "Sequential",
@@ -54,11 +73,14 @@ __all__ = [
     "dropout",
     "flatten",
     "get_num_threads",
+    "group_norm",
+    "instance_norm",
     "layer_norm",
     "load",
     "max_pool",
     "mlp",
     "relu",
+    "rms_norm",
     "save",
     "set_num_threads",
     "softmax",

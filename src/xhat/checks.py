@@ -149,6 +149,15 @@ def as_axis(who: str, name: str, axis: object, ndim: int | None) -> int:
     return index % ndim
 
 
+def as_axes(who: str, name: str, axis: object, ndim: int) -> tuple[int, ...]:
+    """Return one axis or several different ones, counted from the front, ascending."""
+    entries = tuple(cast("Sequence[object]", axis)) if isinstance(axis, tuple | list) else (axis,)
+    axes = tuple(sorted(as_axis(who, name, entry, ndim) for entry in entries))
+    if not axes or len(set(axes)) < len(axes):
+        raise ValueError(f"{who}: expected {name} as one or several different axes, got {axis}. Name each axis once.")
+    return axes
+
+
 def as_real(
     who: str,
     name: str,
@@ -245,15 +254,25 @@ def as_parameter_dtype(who: str, dtype: DTypeLike | None) -> Dtype:
     return kind
 
 
-def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...]) -> None:
+def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...], what: str = "variance") -> None:
     """Refuse finite float64 data whose variance over `axes` overflows: it would come out as zeros or NaN."""
     if x.dtype != np.float64 or np.isfinite(var).all():
         return
     finite = np.isfinite(x).all(axes)
     if (finite & ~np.isfinite(var).reshape(finite.shape)).any():
         raise ValueError(
-            f"{who}: expected x whose variance float64 can hold, got values up to {np.abs(x).max():.1e}. "
+            f"{who}: expected x whose {what} float64 can hold, got values up to {np.abs(x).max():.1e}. "
             "Scale x by a power of two first."
+        )
+
+
+def check_channels(who: str, x: ArrayLike, channels: int, channel_axis: int) -> None:
+    """Refuse an x that does not have a layer's number of channels where the layer looks for them."""
+    shape = as_array(who, "x", x).shape
+    if -len(shape) <= channel_axis < len(shape) and shape[channel_axis] != channels:
+        raise ValueError(
+            f"{who}: expected x with {channels} channels along axis {channel_axis}, got shape {shape}. "
+            "Make the layer with the size of the channel axis of x."
         )
 
 

@@ -61,6 +61,10 @@ class Layer:
     absorbs_bias: ClassVar[bool] = False
     """Whether a constant added to a channel of x has no effect, so that a layer before it needs no bias."""
 
+    normalizes_features: ClassVar[bool] = False
+    """Whether it is a normalization of samples of plain features, (N, features), that their number is enough to make:
+    `mlp` and `xhat train` then offer it."""
+
     parameters: dict[str, Array]
     state: dict[str, Array]
 

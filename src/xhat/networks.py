@@ -25,9 +25,7 @@ from xhat.layers.max_pool import MaxPool2d
 from xhat.layers.relu import ReLU
 
 NORMALIZATIONS: dict[str, type[Layer]] = {
-    layer.__module__.rpartition(".")[2].removesuffix("_norm"): layer
-    for layer in LAYERS
-    if layer.__module__.endswith("_norm")
+    layer.__module__.split(".")[2].removesuffix("_norm"): layer for layer in LAYERS if layer.normalizes_features
 }
 """The normalizations by the names that `mlp` and the command line take: "batch" is the layer of `batch_norm`."""
 
@@ -409,7 +407,7 @@ def mlp(
         Features that come in; scores (classes) that go out.
     hidden : sequence of int
         Features of each hidden block.
-    normalization : {"batch", "layer"}, optional
+    normalization : {"batch", "layer", "rms"}, optional
         None for none. Before a batch norm the affine layer has no bias: it would have no effect.
     activation : {"relu"}
         What bends.

@@ -64,6 +64,7 @@ OP = Op(forward, backward, reference_forward, reference_backward)
 
 class DynamicTanh(Layer):
     ops = (OP, OP)
+    normalizes_features = True
 
     def __init__(self, features, *, dtype=np.float32):
         super().__init__()

@@ -32,13 +32,15 @@ TOLERANCES = {
 
 
 class Case(NamedTuple):
-    """One call: arrays (rows, columns) or (outer, channels, inner); gamma and beta go with axis 1."""
+    """One call: arrays (rows, columns) with parameters (groups, entries), or (outer, channels, inner) with (channels,)."""
 
     x: np.ndarray
     dy: np.ndarray
     gamma: np.ndarray | None
     beta: np.ndarray | None
     eps: float
+    lines: tuple[int, int] = (1, 1)  # of rows: (groups, entries)
+    centred: bool = True
 
 
 class Result(NamedTuple):
@@ -55,21 +57,25 @@ def is_rows(case):
     return case.x.ndim == 2
 
 
-def make_case(shape, dtype, rng, x=None, eps=1e-5, parameters=True):
-    """Random dy, gamma and beta; x as given, else standard normal."""
+def make_case(shape, dtype, rng, x=None, eps=1e-5, parameters=True, lines=None, centred=True):
+    """Random dy, gamma and beta; x as given, else standard normal. Rows have a line with an entry per column, if not told."""
     x = rng.standard_normal(shape) if x is None else x
-    size = shape[1]
+    lines = lines or ((1, shape[1]) if len(shape) == 2 else (1, 1))
+    size = lines if len(shape) == 2 else shape[1]
     gamma = rng.uniform(0.5, 2, size) * rng.choice([-1, 1], size) if parameters else None
     beta = rng.standard_normal(size) if parameters else None
-    return Case(np.ascontiguousarray(x, dtype), rng.standard_normal(shape).astype(dtype), gamma, beta, eps)
+    dy = rng.standard_normal(shape).astype(dtype)
+    return Case(np.ascontiguousarray(x, dtype), dy, gamma, beta, eps, lines, centred)
 
 
 def run(case):
     """Call the kernels, on outputs filled with NaN."""
     y, dx = np.full_like(case.x, np.nan), np.full_like(case.x, np.nan)
     if is_rows(case):
-        statistics = kernels.rows_forward(case.x, case.gamma, case.beta, case.eps, y)
-        dgamma, dbeta = kernels.rows_backward(case.dy, case.x, case.gamma, statistics, dx)
+        statistics = kernels.rows_forward(case.x, case.gamma, case.beta, case.eps, y, centred=case.centred)
+        dgamma, dbeta = kernels.rows_backward(
+            case.dy, case.x, case.gamma, statistics, dx, shape=case.lines, centred=case.centred
+        )
     else:
         statistics = kernels.channels_forward(case.x, None, case.gamma, case.beta, case.eps, y)
         dgamma, dbeta = kernels.channels_backward(case.dy, case.x, None, case.gamma, statistics, dx)
@@ -83,13 +89,21 @@ def bits(result):
 
 def wide(case, parameter, default):
     """A parameter in long double, in the shape that goes with x."""
+    if is_rows(case):
+        (rows, columns), (groups, entries) = case.x.shape, case.lines
+        parameter = np.full(case.lines, default) if parameter is None else parameter
+        inner, samples = columns // max(entries, 1), rows // max(groups, 1)
+        return np.tile(np.repeat(parameter, inner, 1), (samples, 1)).astype(np.longdouble)
     parameter = np.full(case.x.shape[1], default) if parameter is None else parameter
-    return parameter.astype(np.longdouble).reshape(1, -1, *[1] * (case.x.ndim - 2))
+    return parameter.astype(np.longdouble).reshape(1, -1, 1)
 
 
-def axes_of(case):
-    """The axes averaged over, and those a parameter is shared over."""
-    return ((1,), (0,)) if is_rows(case) else ((0, 2), (0, 2))
+def shared(case, terms):
+    """The sum of terms like x over all that a parameter belongs to."""
+    if not is_rows(case):
+        return terms.sum((0, 2))
+    (rows, columns), (groups, entries) = case.x.shape, case.lines
+    return terms.reshape(rows // max(groups, 1), groups, entries, columns // max(entries, 1)).sum((0, 3))
 
 
 class Truth(NamedTuple):
@@ -108,25 +122,26 @@ class Truth(NamedTuple):
 
 def truth(case):
     """Follow the textbook, but take the mean twice: even long double would lose digits to an offset."""
-    over, shared = axes_of(case)
+    over = (1,) if is_rows(case) else (0, 2)
     x, dy = case.x.astype(np.longdouble), case.dy.astype(np.longdouble)
     gamma, beta = wide(case, case.gamma, 1), wide(case, case.beta, 0)
-    first = x.mean(over, keepdims=True)
-    rest = (x - first).mean(over, keepdims=True)
+    first = x.mean(over, keepdims=True) * case.centred
+    rest = (x - first).mean(over, keepdims=True) * case.centred
     centred = (x - first) - rest
     var = (centred * centred).mean(over, keepdims=True)
     with np.errstate(divide="ignore"):
         rstd = np.where(var + case.eps == 0, 0, 1 / np.sqrt(var + case.eps))
     x_hat = centred * rstd
     dx_hat = dy * gamma
-    dx = rstd * (dx_hat - dx_hat.mean(over, keepdims=True) - x_hat * (dx_hat * x_hat).mean(over, keepdims=True))
-    return Truth(x_hat * gamma + beta, dx, (dy * x_hat).sum(shared), dy.sum(shared), x_hat, first, rest, var, rstd)
+    along_ones = dx_hat.mean(over, keepdims=True) * case.centred
+    dx = rstd * (dx_hat - along_ones - x_hat * (dx_hat * x_hat).mean(over, keepdims=True))
+    return Truth(x_hat * gamma + beta, dx, shared(case, dy * x_hat), shared(case, dy), x_hat, first, rest, var, rstd)
 
 
 def errors(case, result):
     """The error of each quantity as a share of its scale in `Tolerance`."""
     true = truth(case)
-    over, shared = axes_of(case)
+    over = (1,) if is_rows(case) else (0, 2)
     gamma, beta = wide(case, case.gamma, 1), wide(case, case.beta, 0)
     dy = case.dy.astype(np.longdouble)
     s = kernels.Statistics(*(a.reshape(true.mean.shape) for a in result.statistics))
@@ -145,8 +160,8 @@ def errors(case, result):
         y=worst(result.y - true.y, y_scale),
         dx=worst(result.dx - true.dx, dx_scale),
         sums=max(
-            worst(result.dgamma - true.dgamma, (np.abs(dy) * largest_x_hat).sum(shared)),
-            worst(result.dbeta - true.dbeta, np.abs(dy).sum(shared)),
+            worst(result.dgamma - true.dgamma, shared(case, np.abs(dy) * largest_x_hat)),
+            worst(result.dbeta - true.dbeta, shared(case, np.abs(dy))),
         ),
         statistics=max(
             worst(((s.mean - true.mean) + s.mean_low) - true.rest, np.sqrt(true.var)),

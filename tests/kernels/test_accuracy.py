@@ -18,6 +18,12 @@ NARROW += [(1100, 70, 1), (130, 9, 31), (40, 17, 49), (5, 3, 127)]
 WIDE = [(2, 3, n) for n in (128, 129, 135, 1023, 1025, 9001)] + [(n, 17, 130) for n in (1, 3, 40)]
 WIDE += [(1, 1, 70001), (9000, 1, 9)]
 SHAPES = ROWS + NARROW + WIDE
+# (samples * groups, entries * inner) with (groups, entries): group norm, instance norm, and RMS norm's one line
+LINES = [((6, 4), (3, 2)), ((6, 5), (3, 5)), ((6, 5), (6, 1)), ((10, 1), (5, 1)), ((7, 9), (7, 9)), ((12, 63), (4, 7))]
+LINES += [((15, 3 * n), (5, 3)) for n in (7, 31, 63, 64, 65, 129)] + [((15, n), (3, 1)) for n in (2, 7, 63, 65, 4099)]
+LINES += [((1400, 35), (7, 5)), ((1400, 6), (7, 1)), ((3, 5 * 9001), (3, 5)), ((2, 140_001), (1, 140_001))]
+LINES += [((4, 140_006), (2, 70_003)), ((3, 140_004), (3, 2)), ((2, 140_001), (2, 1)), ((4, 4 * 33_001), (2, 4))]
+FEW_LINES = [((6, 35), (2, 5)), ((10, 402), (5, 3)), ((9, 129), (3, 1))]
 FEW_SHAPES = [(5, 1025), (1025, 3, 1), (60, 5, 9), (9, 3, 130)]
 
 
@@ -35,6 +41,49 @@ def rng():
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_size(shape, dtype, rng):
     oracle.check(make_case(shape, dtype, rng))
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "lines"), LINES, ids=str)
+def test_lines_of_parameters(shape, lines, dtype, centred, rng):
+    oracle.check(make_case(shape, dtype, rng, x=3 + rng.standard_normal(shape), lines=lines, centred=centred))
+
+
+@pytest.mark.parametrize("lines", [(1, 35), (2, 5), (2, 1), (6, 35)])
+def test_one_parameter_without_the_other(lines, rng):
+    case = make_case((6, 35), np.float64, rng, lines=lines)
+    for gamma, beta in ((case.gamma, None), (None, case.beta), (None, None)):
+        oracle.check(case._replace(gamma=gamma, beta=beta))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in ROWS if shape[1] < 2000], ids=str)
+def test_rows_that_are_not_centred(shape, dtype, rng):
+    case = make_case(shape, dtype, rng, x=-2 + rng.standard_normal(shape), centred=False)
+    result = run(case)
+    oracle.check(case, result)
+    assert (result.statistics.mean == 0).all()
+    assert (result.statistics.mean_low == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_not_centred_and_zero(dtype, rng):
+    """Nothing to scale: y is beta, and with eps 0 nothing passes back."""
+    case = make_case((3, 9), dtype, rng, x=np.zeros((3, 9)), eps=0.0, centred=False)
+    result = run(case)
+    assert np.array_equal(result.y, np.broadcast_to(case.beta.astype(dtype), (3, 9)))
+    assert (result.dx == 0).all()
+    assert (result.dgamma == 0).all()
+
+
+@pytest.mark.parametrize(("shape", "lines"), FEW_LINES, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "offset"),
+    [(np.float32, 10.0**k) for k in (3, 7)] + [(np.float64, 10.0**k) for k in (8, 12)],
+)
+def test_offset_costs_no_digits_in_lines(shape, lines, dtype, offset, rng):
+    oracle.check(make_case(shape, dtype, rng, x=offset + rng.standard_normal(shape), lines=lines))
 
 
 @pytest.mark.parametrize("shape", FEW_SHAPES, ids=str)
@@ -179,7 +228,7 @@ def test_empty_arrays(shape, dtype, rng):
     case = make_case(shape, dtype, rng, eps=0.25)
     result = run(case)
     assert result.y.shape == result.dx.shape == shape
-    assert result.dgamma.shape == result.dbeta.shape == (shape[1],)
+    assert result.dgamma.shape == result.dbeta.shape == ((1, shape[1]) if len(shape) == 2 else (shape[1],))
     assert (result.dgamma == 0).all()
     assert (result.dbeta == 0).all()
     s = result.statistics
@@ -192,6 +241,24 @@ def test_empty_arrays(shape, dtype, rng):
         dgamma, dbeta = fixed(case, s.mean, s.rstd)[2:]
         assert (dgamma == 0).all()
         assert (dbeta == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "lines"),
+    [((0, 6), (3, 2)), ((6, 0), (3, 2)), ((6, 0), (3, 0)), ((0, 5), (0, 1)), ((0, 0), (0, 0)), ((0, 200), (2, 2))],
+    ids=str,
+)
+def test_empty_lines(shape, lines, centred, dtype, rng):
+    case = make_case(shape, dtype, rng, eps=0.25, lines=lines, centred=centred)
+    result = run(case)
+    assert result.dgamma.shape == result.dbeta.shape == lines
+    assert (result.dgamma == 0).all()
+    assert (result.dbeta == 0).all()
+    assert (result.statistics.mean == 0).all()
+    assert (result.statistics.var == 0).all()
+    assert (result.statistics.rstd == 2).all()
 
 
 def fixed(case, mean, rstd):
@@ -250,3 +317,22 @@ def test_any_shape(shape, dtype, offset, eps, seed):
         return
     rng = np.random.default_rng(seed)
     oracle.check(make_case(shape, dtype, rng, x=offset + rng.standard_normal(shape), eps=eps))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    samples=st.integers(1, 20),
+    groups=st.integers(1, 6),
+    entries=st.integers(1, 9),
+    inner=st.one_of(st.integers(1, 12), st.integers(58, 70)),
+    dtype=st.sampled_from(DTYPES),
+    offset=st.sampled_from([0.0, -3.0, 1e3]),
+    eps=st.sampled_from([1e-5, 0.0, 1.0]),
+    centred=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_lines(samples, groups, entries, inner, dtype, offset, eps, centred, seed):
+    rng = np.random.default_rng(seed)
+    shape = samples * groups, entries * inner
+    x = offset + rng.standard_normal(shape)
+    oracle.check(make_case(shape, dtype, rng, x=x, eps=eps, lines=(groups, entries), centred=centred))

@@ -22,8 +22,8 @@ WRITTEN = {
     "gradient": {"out"},
 }
 NAMES = {
-    "rows_forward": "x gamma beta eps out mean mean_low var rstd",
-    "rows_backward": "dy x gamma mean mean_low rstd out dgamma dbeta",
+    "rows_forward": "x gamma beta eps centred out mean mean_low var rstd",
+    "rows_backward": "dy x gamma mean mean_low rstd centred out dgamma dbeta",
     "channels_statistics": "x weights total eps mean mean_low var rstd",
     "channels_forward": "x weights total gamma beta eps out mean mean_low var rstd",
     "channels_apply": "x weights gamma beta mean mean_low rstd out",
@@ -34,7 +34,7 @@ NAMES = {
 }
 
 
-NUMBERS = {"eps": 1e-5, "total": 6.0}
+SETTINGS = {"eps": 1e-5, "centred": True, "total": 6.0}
 
 
 def written(function):
@@ -50,23 +50,27 @@ def optional(function, name):
 def shape_of(function, name):
     if name in ("x", "dy", "out"):
         return (6, 4) if function.startswith("rows") else (3, 4, 2)
-    if name == "weights":
+    if name == "weights" or is_line(function, name):
         return (3, 2)
-    if name in ("gamma", "beta", "dgamma", "dbeta") or function.startswith("channels"):
-        return (4,)
-    return (6,)
+    return (4,) if function.startswith("channels") else (6,)
+
+
+def is_line(function, name):
+    """Whether the shape is the caller's choice, as long as it divides x and is that of the others."""
+    return function.startswith("rows") and name in ("gamma", "beta", "dgamma", "dbeta")
 
 
 def good(function):
     rng = np.random.default_rng(24)
     return {
-        name: NUMBERS[name] if name in NUMBERS else rng.standard_normal(shape_of(function, name))
+        name: SETTINGS[name] if name in SETTINGS else rng.standard_normal(shape_of(function, name))
         for name in NAMES[function].split()
     }
 
 
-ARRAYS = [(f, name) for f, names in NAMES.items() for name in names.split() if name not in NUMBERS]
+ARRAYS = [(f, name) for f, names in NAMES.items() for name in names.split() if name not in SETTINGS]
 PARAMETERS = [(f, name) for f, name in ARRAYS if name not in ("x", "dy", "out")]
+LINES = [(f, name) for f, name in PARAMETERS if is_line(f, name)]
 LIKE_X = [(f, name) for f, name in ARRAYS if name in ("dy", "out")]
 
 
@@ -128,7 +132,7 @@ def test_type_of_x(function, name):
     )
 
 
-@pytest.mark.parametrize(("function", "name"), PARAMETERS)
+@pytest.mark.parametrize(("function", "name"), [entry for entry in PARAMETERS if entry not in LINES])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (5,), (7,), (4, 1), (6, 1)])
 def test_sizes(function, name, shape):
     right = shape_of(function, name)
@@ -138,6 +142,38 @@ def test_sizes(function, name, shape):
         f"{function}: expected {name} of shape {right}, got {shape}. Make it fit x.",
         **{name: np.zeros(shape)},
     )
+
+
+@pytest.mark.parametrize(("function", "name"), LINES)
+@pytest.mark.parametrize("shape", [(), (6,), (4, 2), (3, 3), (0, 2), (3, 0), (6, 8), (12, 4), (3, 2, 1)])
+def test_lines_divide_x(function, name, shape):
+    alone = {other: None for other in ("gamma", "beta") if other in NAMES[function].split() and other != name}
+    if name == "dbeta":
+        alone["dgamma"] = np.zeros((1, 2))  # the first one decides
+        message = f"of shape (1, 2), got {shape}. Make it fit dgamma."
+    else:
+        message = f"of two sizes that divide those of x, (6, 4), got {shape}. Reshape it to (groups, entries)."
+    refuse(function, ValueError, f"{function}: expected {name} {message}", **{**alone, name: np.zeros(shape)})
+
+
+@pytest.mark.parametrize(("function", "name"), [(f, name) for f, name in LINES if name != "gamma"])
+@pytest.mark.parametrize("shape", [(3, 4), (6, 2), (1, 1), (2, 3), (6,)])
+def test_lines_have_one_shape(function, name, shape):
+    refuse(
+        function,
+        ValueError,
+        f"{function}: expected {name} of shape (3, 2), got {shape}. Make it fit gamma.",
+        **{name: np.zeros(shape)},
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (2, 4), (6, 1), (6, 4), (3, 2)])
+def test_any_lines_that_divide_x_are_taken(shape):
+    native.rows_forward(**{**good("rows_forward"), "gamma": np.ones(shape), "beta": np.ones(shape)})
+    totals = {name: np.full(shape, np.nan) for name in ("dgamma", "dbeta")}
+    native.rows_backward(**{**good("rows_backward"), "gamma": None, **totals})
+    assert np.isfinite(totals["dgamma"]).all()
+    assert np.isfinite(totals["dbeta"]).all()
 
 
 @pytest.mark.parametrize(("function", "name"), LIKE_X)
@@ -204,7 +240,7 @@ def test_read_only(function, name):
 
 @pytest.mark.parametrize("function", NAMES)
 def test_nothing_written_shares_memory(function):
-    arrays = [name for name in NAMES[function].split() if name not in NUMBERS]
+    arrays = [name for name in NAMES[function].split() if name not in SETTINGS]
     memory = np.zeros(100)
     for a in arrays:
         for b in arrays:

@@ -11,6 +11,8 @@ pytestmark = oracle.needs_native
 
 SHAPES = [(1, 200_003), (300, 701), (70_001, 5), (3, 3), (5000, 37, 1), (3001, 11, 9), (3, 2, 140_001)]
 SHAPES += [(4, 20, 5001), (200_003, 1, 1), (400, 700, 3), (7, 3, 1), (200, 17, 140)]
+LINES = {(3000, 70): (3, 10), (2000, 260): (4, 2), (600, 500): (6, 1), (3, 140_004): (3, 2), (4, 140_006): (2, 70_003)}
+SHAPES += LINES
 NATIVE = [name for name in kernels.VARIANTS if name != "reference"]
 
 
@@ -24,7 +26,8 @@ def same_threads_after():
 @pytest.fixture(params=SHAPES, ids=str)
 def case(request):
     rng = np.random.default_rng(21)
-    return make_case(request.param, np.float64, rng, x=3 + rng.standard_normal(request.param))
+    shape = request.param
+    return make_case(shape, np.float64, rng, x=3 + rng.standard_normal(shape), lines=LINES.get(shape))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -70,6 +73,16 @@ def test_a_row_does_not_depend_on_the_others():
         one = run(case._replace(x=case.x[i : i + 1], dy=case.dy[i : i + 1]))
         assert np.array_equal(one.y[0], whole.y[i])
         assert np.array_equal(one.dx[0], whole.dx[i])
+
+
+def test_a_sample_does_not_depend_on_the_others_in_its_lines():
+    rng = np.random.default_rng(22)
+    for columns, entries in ((70, 10), (260, 2), (130, 1)):
+        case = make_case((300, columns), np.float32, rng, lines=(3, entries))
+        whole = run(case)
+        one = run(case._replace(x=case.x[150:153], dy=case.dy[150:153]))
+        assert np.array_equal(one.y, whole.y[150:153])
+        assert np.array_equal(one.dx, whole.dx[150:153])
 
 
 def test_address_does_not_matter():

@@ -8,6 +8,7 @@ import xhat
 pytestmark = pytest.mark.peers
 
 SHAPES = [(7, 5), (2, 3), (64, 33), (4, 3, 5), (2, 6, 4, 3)]
+GROUPED = [((7, 6), 2), ((2, 6, 5), 3), ((3, 4, 5, 2), 2), ((2, 5, 3, 4), 1), ((2, 4, 3, 2, 5), 2), ((3, 3, 7), 3)]
 EPS = 1e-3
 
 
@@ -119,6 +120,56 @@ class TestTorch:
         peer_y, peers = self.gradients(torch, peer, (x, gamma, beta), dy)
         close(y, peer_y, dtype)
         for got, true in zip(xhat.layer_norm.backward(dy, cache), peers, strict=True):
+            close(got, true, dtype)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize(("shape", "groups"), GROUPED)
+    @pytest.mark.parametrize("axis", [1, -1, 0])
+    def test_group_norm(self, torch, shape, groups, axis, dtype, rng):
+        x, dy, gamma, beta = (a.astype(dtype) for a in draw(rng, shape, shape[1:2]))
+        moved_x, moved_dy = (np.moveaxis(a, 1, axis) for a in (x, dy))
+        y, cache = xhat.group_norm.forward(moved_x, gamma, beta, groups=groups, eps=EPS, channel_axis=axis)
+        dx, dgamma, dbeta = xhat.group_norm.backward(moved_dy, cache)
+
+        def peer(x, gamma, beta):
+            return torch.nn.functional.group_norm(x, groups, gamma, beta, eps=EPS)
+
+        peer_y, peers = self.gradients(torch, peer, (x, gamma, beta), dy)
+        close(np.moveaxis(y, axis, 1), peer_y, dtype)
+        for got, true in zip((np.moveaxis(dx, axis, 1), dgamma, dbeta), peers, strict=True):
+            close(got, true, dtype)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("shape", [shape for shape, _ in GROUPED if len(shape) > 2])
+    @pytest.mark.parametrize("axis", [1, -1, 0])
+    def test_instance_norm(self, torch, shape, axis, dtype, rng):
+        x, dy, gamma, beta = (a.astype(dtype) for a in draw(rng, shape, shape[1:2]))
+        moved_x, moved_dy = (np.moveaxis(a, 1, axis) for a in (x, dy))
+        y, cache = xhat.instance_norm.forward(moved_x, gamma, beta, eps=EPS, channel_axis=axis)
+        dx, dgamma, dbeta = xhat.instance_norm.backward(moved_dy, cache)
+
+        def peer(x, gamma, beta):
+            return torch.nn.functional.instance_norm(x, weight=gamma, bias=beta, eps=EPS)
+
+        peer_y, peers = self.gradients(torch, peer, (x, gamma, beta), dy)
+        close(np.moveaxis(y, axis, 1), peer_y, dtype)
+        for got, true in zip((np.moveaxis(dx, axis, 1), dgamma, dbeta), peers, strict=True):
+            close(got, true, dtype)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("axes", [1, 2])
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_rms_norm(self, torch, shape, axes, dtype, rng):
+        features = shape[-axes:]
+        x, dy, gamma, _ = (a.astype(dtype) for a in draw(rng, shape, features))
+        y, cache = xhat.rms_norm.forward(x, gamma, eps=EPS, axis=tuple(range(-axes, 0)))
+
+        def peer(x, gamma):
+            return torch.nn.functional.rms_norm(x, features, gamma, eps=EPS)
+
+        peer_y, peers = self.gradients(torch, peer, (x, gamma), dy)
+        close(y, peer_y, dtype)
+        for got, true in zip(xhat.rms_norm.backward(dy, cache), peers, strict=True):
             close(got, true, dtype)
 
     def test_affine(self, torch, rng):

@@ -8,6 +8,10 @@ channel of an array (outer, channels, inner) (batch norm). With `centred = (x - 
     backward   dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = dy * gamma
                dgamma = sum(dy * x_hat),   dbeta = sum(dy)
 
+In the rows loop gamma and beta are (groups, entries): the rows go by the lines in turn, and each entry serves as many
+adjacent columns as the others. Layer and RMS norm have one line and an entry per column; group norm has a line per
+group and an entry per channel of it, for all its positions; instance norm a line of one entry per channel.
+
 The kernels know arrays and no layers. They take C-contiguous float32 or float64 in native byte order and
 write into `out`, which may not share memory with an input. They compute in float64 and round once; the bits
 of the results depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or
@@ -137,7 +141,9 @@ def use(name: str) -> Generator[None]:
         _choose(before, "kernels.use")
 
 
-def rows_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers) -> Statistics:
+def rows_forward(
+    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers, *, centred: bool = True
+) -> Statistics:
     """Normalize each row into `out`.
 
     Parameters
@@ -145,11 +151,14 @@ def rows_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, eps: f
     x : numpy.ndarray
         (rows, columns), float32 or float64.
     gamma, beta : numpy.ndarray or None
-        (columns,) float64, unit of y. None means 1 and 0.
+        (groups, entries) float64, unit of y; both sizes divide those of x. Row i goes by line `i % groups`, column j by
+        entry `j // (columns // entries)`. None means 1 and 0.
     eps : float
         Finite and >= 0, unit of x².
     out : numpy.ndarray
         Like x. Receives y.
+    centred : bool
+        Whether the mean is taken off. If not, it counts as 0, and `var` is the mean of x².
 
     Returns
     -------
@@ -165,12 +174,19 @@ def rows_forward(x: Numbers, gamma: Entries | None, beta: Entries | None, eps: f
         finite and >= 0.
     """
     statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(x, gamma, beta, eps, out, *statistics)
+    native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
     return statistics
 
 
 def rows_backward(
-    dy: Numbers, x: Numbers, gamma: Entries | None, statistics: Statistics, out: Numbers
+    dy: Numbers,
+    x: Numbers,
+    gamma: Entries | None,
+    statistics: Statistics,
+    out: Numbers,
+    *,
+    shape: tuple[int, int],
+    centred: bool = True,
 ) -> tuple[Entries, Entries]:
     """Write the gradient of x into `out` and return those of gamma and beta.
 
@@ -179,25 +195,29 @@ def rows_backward(
     dy, x : numpy.ndarray
         (rows, columns), float32 or float64.
     gamma : numpy.ndarray or None
-        (columns,) float64. None means 1.
+        As in `rows_forward`.
     statistics : Statistics
         From `rows_forward`.
     out : numpy.ndarray
         Like x. Receives dx.
+    shape : tuple of int
+        (groups, entries), also where gamma is None.
+    centred : bool
+        As in `rows_forward`. If not, the term `mean(dx_hat)` falls away.
 
     Returns
     -------
     dgamma, dbeta : numpy.ndarray
-        (columns,) float64. Both, also where gamma is None. Zero if there are no rows.
+        (groups, entries) float64. Both, also where gamma is None. Zero if there are no rows.
 
     Raises
     ------
     TypeError, ValueError
         As `rows_forward`.
     """
-    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 

@@ -5,7 +5,20 @@ file in this folder and its line here. `LOSSES` is the same for losses, which sh
 """
 
 from xhat.core import Layer
-from xhat.layers import affine, batch_norm, conv, dropout, flatten, layer_norm, max_pool, relu, standardize
+from xhat.layers import (
+    affine,
+    batch_norm,
+    conv,
+    dropout,
+    flatten,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    max_pool,
+    relu,
+    rms_norm,
+    standardize,
+)
 from xhat.layers.losses import LOSSES
 
 LAYERS: tuple[type[Layer], ...] = (
@@ -13,6 +26,9 @@ LAYERS: tuple[type[Layer], ...] = (
     relu.ReLU,
     batch_norm.BatchNorm,
     layer_norm.LayerNorm,
+    group_norm.GroupNorm,
+    instance_norm.InstanceNorm,
+    rms_norm.RMSNorm,
     dropout.Dropout,
     conv.Conv2d,
     max_pool.MaxPool2d,
@@ -28,8 +44,11 @@ __all__ = [
     "conv",
     "dropout",
     "flatten",
+    "group_norm",
+    "instance_norm",
     "layer_norm",
     "max_pool",
     "relu",
+    "rms_norm",
     "standardize",
 ]

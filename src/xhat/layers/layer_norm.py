@@ -14,8 +14,8 @@ Derivation: docs/layer_norm.md
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from xhat import kernels
 from xhat.checks import (
     Array,
-    as_axis,
+    as_axes,
     as_count,
     as_eps,
     as_gradient,
@@ -36,6 +36,7 @@ from xhat.checks import (
     check_range,
 )
 from xhat.core import Case, Layer, Op
+from xhat.kernels import strided
 
 
 class Cache(NamedTuple):
@@ -67,7 +68,8 @@ def reference_forward(
     x: Array, gamma: Array | None, beta: Array | None, eps: float, axis: int | tuple[int, ...] = -1
 ) -> tuple[Array, Cache]:
     """Centre, scale to unit variance, then apply gamma and beta."""
-    axes, shape = _axes(x.ndim, axis), _parameter_shape(x.shape, _axes(x.ndim, axis))
+    axes = sorted_axes(x.ndim, axis)
+    shape = parameter_shape(x.shape, axes)
     count = max(1, math.prod(shape))
 
     mean = x.sum(axes, keepdims=True) / count
@@ -89,7 +91,7 @@ def reference_forward(
 def reference_backward(dy: Array, cache: Cache) -> Grads:
     """Remove from dx_hat the two directions that x_hat cannot move along."""
     x, gamma, beta, mean, mean_low, _, rstd, axes = cache
-    shape = _parameter_shape(x.shape, axes)
+    shape = parameter_shape(x.shape, axes)
     count = max(1, math.prod(shape))
     samples = tuple(i for i in range(x.ndim) if i not in axes)
 
@@ -162,7 +164,7 @@ def forward(
     who = "layer_norm.forward"
     given = x, gamma, beta
     x = as_values(who, "x", x)
-    axes = _checked_axes(who, axis, x.ndim)
+    axes = as_axes(who, "axis", axis, x.ndim)
     features = tuple(x.shape[i] for i in axes)
     advice = "Give gamma and beta the shape of the normalized axes of x."
     gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
@@ -176,9 +178,15 @@ def forward(
         check_range(who, x, cache.var, axes)
         return y, cache._replace(x=x)
 
-    y_rows = _rows(y, axes)
-    statistics = kernels.rows_forward(_rows(x, axes), _flat(gamma), _flat(beta), eps, y_rows)
-    _write_back(y_rows, y, axes)
+    statistics = strided.rows_forward(
+        features_last(x, axes),
+        gamma,
+        beta,
+        eps,
+        features_last(y, axes),
+        kept=x.ndim - len(axes),
+        shape=(1, math.prod(features)),
+    )
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)
     check_range(who, x, var, axes)
@@ -212,7 +220,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     given = dy, *cache
     advice = "Pass on the cache that forward returned."
     x = as_values(who, "cache.x", cache.x)
-    axes = _checked_axes(who, cache.axis, x.ndim)
+    axes = as_axes(who, "cache.axis", cache.axis, x.ndim)
     features = tuple(x.shape[i] for i in axes)
     gamma = None if cache.gamma is None else as_parameter(who, "cache.gamma", cache.gamma, features, advice)
     beta = None if cache.beta is None else as_parameter(who, "cache.beta", cache.beta, features, advice)
@@ -228,10 +236,15 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         with np.errstate(all="ignore"):
             dx[...], dgamma, dbeta = reference_backward(dy.astype(np.float64), wide)
     else:
-        dx_rows = _rows(dx, axes)
-        flat = kernels.Statistics(*(s.reshape(-1) for s in statistics))
-        dgamma, dbeta = kernels.rows_backward(_rows(dy, axes), _rows(x, axes), _flat(gamma), flat, dx_rows)
-        _write_back(dx_rows, dx, axes)
+        samples = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+        dgamma, dbeta = strided.rows_backward(
+            features_last(dy, axes),
+            features_last(x, axes),
+            gamma,
+            kernels.Statistics(*(s.reshape(samples) for s in statistics)),
+            features_last(dx, axes),
+            shape=(1, math.prod(features)),
+        )
     with np.errstate(all="ignore"):
         return Grads(
             dx,
@@ -240,47 +253,19 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         )
 
 
-def _axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
+def sorted_axes(ndim: int, axis: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return the normalized axes, counted from the front, ascending."""
     return tuple(sorted(i % ndim for i in (axis if isinstance(axis, tuple) else (axis,))))
 
 
-def _checked_axes(who: str, axis: object, ndim: int) -> tuple[int, ...]:
-    """Return the normalized axes, ascending, after checking each."""
-    entries = tuple(cast("Sequence[object]", axis)) if isinstance(axis, tuple | list) else (axis,)
-    axes = tuple(sorted(as_axis(who, "axis", entry, ndim) for entry in entries))
-    if not axes or len(set(axes)) < len(axes):
-        raise ValueError(f"{who}: expected axis as one or several different axes, got {axis}. Name each axis once.")
-    return axes
-
-
-def _parameter_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+def parameter_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape that lays gamma and beta along the normalized axes of x."""
     return tuple(n if i in axes else 1 for i, n in enumerate(shape))
 
 
-def _order(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the order of axes that puts the normalized ones last."""
-    return (*(i for i in range(ndim) if i not in axes), *axes)
-
-
-def _rows(values: Array, axes: tuple[int, ...]) -> Array:
-    """Return a matrix with a row per sample: a view where the normalized axes are the last, else a copy."""
-    columns = math.prod(values.shape[i] for i in axes)
-    samples = math.prod(n for i, n in enumerate(values.shape) if i not in axes)
-    return np.ascontiguousarray(values.transpose(_order(values.ndim, axes))).reshape(samples, columns)
-
-
-def _write_back(rows: Array, values: Array, axes: tuple[int, ...]) -> None:
-    """Put rows back where they belong in values, if they are a copy."""
-    if not np.may_share_memory(rows, values):
-        moved = values.transpose(_order(values.ndim, axes))
-        moved[...] = rows.reshape(moved.shape)
-
-
-def _flat(parameter: Array | None) -> Array | None:
-    """Return a parameter as the kernels take it."""
-    return None if parameter is None else parameter.reshape(-1).astype(np.float64, copy=False)
+def features_last(values: Array, axes: tuple[int, ...]) -> Array:
+    """Return a view of the array with the normalized axes last."""
+    return values.transpose(*(i for i in range(values.ndim) if i not in axes), *axes)
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)
@@ -314,6 +299,7 @@ class LayerNorm(Layer):
     """
 
     ops = (OP, OP)
+    normalizes_features = True
 
     def __init__(self, features: int | tuple[int, ...], *, eps: float = 1e-5, dtype: DTypeLike = np.float32) -> None:
         super().__init__()

@@ -70,6 +70,7 @@ class BatchNorm(Layer):
 
     ops = (OP, FIXED)
     absorbs_bias = True
+    normalizes_features = True
 
     def __init__(
         self,

@@ -1,0 +1,126 @@
+"""The rows loop on arrays that lie in memory as they like.
+
+A row is what stands behind the first `kept` axes. Views whose axes were moved or split (`numpy.moveaxis`,
+`reshape`) are fine: where the numbers of a row do not follow one another in memory they are copied there and back.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xhat import kernels
+from xhat.kernels import Entries, Numbers, Statistics
+
+
+def rows_forward(
+    x: Numbers,
+    gamma: Numbers | None,
+    beta: Numbers | None,
+    eps: float,
+    out: Numbers,
+    *,
+    kept: int,
+    shape: tuple[int, int],
+    centred: bool = True,
+) -> Statistics:
+    """Normalize each row into `out`.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Any shape, float32 or float64, any strides.
+    gamma, beta : numpy.ndarray or None
+        Any floating type and shape with as many entries as `shape`. None means 1 and 0.
+    eps, centred
+        As `kernels.rows_forward` takes them.
+    out : numpy.ndarray
+        Shape and type of x, any strides. Receives y.
+    kept : int
+        How many axes number the rows.
+    shape : tuple of int
+        (groups, entries), as `kernels.rows_forward` takes gamma and beta.
+
+    Returns
+    -------
+    Statistics
+        Of each row, in the shape of the first `kept` axes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `kernels.rows_forward`.
+    """
+    rows = _room(out, kept)
+    statistics = kernels.rows_forward(
+        _matrix(x, kept), _wide(gamma, shape), _wide(beta, shape), eps, rows, centred=centred
+    )
+    _put_back(rows, out)
+    return Statistics(*(values.reshape(x.shape[:kept]) for values in statistics))
+
+
+def rows_backward(
+    dy: Numbers,
+    x: Numbers,
+    gamma: Numbers | None,
+    statistics: Statistics,
+    out: Numbers,
+    *,
+    shape: tuple[int, int],
+    centred: bool = True,
+) -> tuple[Entries, Entries]:
+    """Write the gradient of x into `out` and return those of gamma and beta.
+
+    Parameters
+    ----------
+    dy, x : numpy.ndarray
+        Any shape, float32 or float64, any strides.
+    gamma, shape, centred
+        As `rows_forward` takes them.
+    statistics : Statistics
+        As `rows_forward` returned them: one axis for each that numbers the rows.
+    out : numpy.ndarray
+        Shape and type of x, any strides. Receives dx.
+
+    Returns
+    -------
+    dgamma, dbeta : numpy.ndarray
+        Of the given shape, float64. Both, also where gamma is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `kernels.rows_forward`.
+    """
+    kept = statistics.rstd.ndim
+    flat = Statistics(*(values.reshape(-1) for values in statistics))
+    rows = _room(out, kept)
+    gradients = kernels.rows_backward(
+        _matrix(dy, kept), _matrix(x, kept), _wide(gamma, shape), flat, rows, shape=shape, centred=centred
+    )
+    _put_back(rows, out)
+    return gradients
+
+
+def _matrix_shape(shape: tuple[int, ...], kept: int) -> tuple[int, int]:
+    return math.prod(shape[:kept]), math.prod(shape[kept:])
+
+
+def _matrix(values: Numbers, kept: int) -> Numbers:
+    return np.ascontiguousarray(values).reshape(_matrix_shape(values.shape, kept))
+
+
+def _room(out: Numbers, kept: int) -> Numbers:
+    """Return a matrix to write rows to: `out` itself where it lies right, else new memory."""
+    shape = _matrix_shape(out.shape, kept)
+    return out.reshape(shape) if out.flags.c_contiguous else np.empty(shape, out.dtype)
+
+
+def _put_back(rows: Numbers, out: Numbers) -> None:
+    if not out.flags.c_contiguous:
+        out[...] = rows.reshape(out.shape)
+
+
+def _wide(parameter: Numbers | None, shape: tuple[int, int]) -> Entries | None:
+    return None if parameter is None else parameter.reshape(shape).astype(np.float64, copy=False)
