@@ -6,9 +6,9 @@ Pairs on arrays, each a module with `forward` and `backward`: `xhat.batch_norm`,
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from xhat import training, verify
 from xhat.kernels import get_num_threads, set_num_threads
 from xhat.layers import (
     affine,
@@ -37,17 +37,39 @@ from xhat.layers.relu import ReLU
 from xhat.layers.rms_norm import RMSNorm
 from xhat.layers.standardize import Standardize
 from xhat.networks import Sequential, cnn, mlp
-from xhat.training import Trainer
-from xhat.training.checkpoints import load, save
+
+if _TYPE_CHECKING:
+    from xhat import datasets, training, verify
+    from xhat.training import Trainer
+    from xhat.training.checkpoints import load, save
 
 __version__ = "0.1.0"
 
 
+_LATER = {
+    "Trainer": "xhat.training",
+    "datasets": "",
+    "load": "xhat.training.checkpoints",
+    "save": "xhat.training.checkpoints",
+    "training": "",
+    "verify": "",
+}
+"""What is loaded when it is first asked for, and where it is; an import of xhat need not wait for it."""
+
+
 def __getattr__(name: str) -> _Any:
-    """Load `xhat.datasets` when it is first asked for: an import of xhat need not wait for it."""
-    if name == "datasets":
-        return _import_module("xhat.datasets")
-    raise AttributeError(f"module 'xhat' has no attribute {name!r}")
+    """Load what is public but not loaded yet."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'xhat' has no attribute {name!r}")
+    where = _LATER[name]
+    thing = getattr(_import_module(where), name) if where else _import_module(f"xhat.{name}")
+    globals()[name] = thing
+    return thing
+
+
+def __dir__() -> list[str]:
+    """Name everything public, loaded or not."""
+    return sorted({*globals(), *_LATER})
 
 
 __all__ = [
@@ -70,6 +92,7 @@ __all__ = [
     "batch_norm",
     "cnn",
     "conv",
+    "datasets",
     "dropout",
     "flatten",
     "get_num_threads",
