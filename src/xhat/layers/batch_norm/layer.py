@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from xhat.checks import Array, as_axis, as_count, as_eps, as_parameter_dtype
+from xhat.checks import Array, as_axis, as_count, as_eps, as_flag, as_parameter_dtype
 from xhat.core import Case, Layer
 from xhat.layers.batch_norm.pair import FIXED, OP
 from xhat.layers.batch_norm.running import RunningStatistics
@@ -81,7 +81,7 @@ class BatchNorm(Layer):
         self.channels = as_count(who, "channels", channels, 1, "Give the number of channels of x.")
         self.eps = as_eps(who, eps)
         self.channel_axis = as_axis(who, "channel_axis", channel_axis, None)
-        self.affine = bool(affine)
+        self.affine = as_flag(who, "affine", affine)
         kind = as_parameter_dtype(who, dtype)
         if self.affine:
             self.parameters = {"gamma": np.ones(self.channels, kind), "beta": np.zeros(self.channels, kind)}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from xhat.checks import Array, as_choice, as_count, as_real, as_statistic, check_cache
+from xhat.checks import Array, as_choice, as_count, as_flag, as_real, as_statistic, check_cache
 from xhat.layers.batch_norm.reference import Cache
 
 
@@ -60,7 +60,7 @@ class RunningStatistics:
             advice = "The update_rate is the share of the new batch; None averages over everything seen."
             update_rate = as_real(who, "update_rate", update_rate, 0.0, 1.0, advice)
         self.update_rate = update_rate
-        self.unbiased = bool(unbiased)
+        self.unbiased = as_flag(who, "unbiased", unbiased)
         self.nonfinite = as_choice(who, "nonfinite", nonfinite, ("raise", "skip"))
         self._mean: Array = np.zeros(channels)
         self._var: Array = np.ones(channels)
