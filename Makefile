@@ -92,5 +92,5 @@ $(VENV)/.lint: $(VENV)/.installed
 
 $(VENV)/.peers: $(VENV)/.test
 	$(BIN)/python -m pip install -q torch==2.13.0
-	$(BIN)/python -m pip install -q jax jaxlib onnx onnxruntime
+	$(BIN)/python -m pip install -q onnx==1.23.2 expecttest jax jaxlib onnxruntime
 	@touch $@

@@ -173,7 +173,7 @@ WRONG = [
     (lambda: xhat.Sequential([], classes="abc"), TypeError,
      "Sequential: expected classes as a sequence of names, got the single name 'abc'. Give a list."),
     (lambda: xhat.mlp(4, [3], 2).loss_and_gradients(np.zeros((2, 4)), [0, 1], l2=-1), ValueError,
-     "Sequential.penalty: expected l2 >= 0 and finite, got -1. Give 0 for none."),
+     "Sequential.loss_and_gradients: expected l2 >= 0 and finite, got -1. Give 0 for none."),
     (lambda: xhat.mlp(4, [3], 2, rng=None), TypeError,
      "mlp: expected rng as an integer or a numpy.random.Generator, got NoneType. "
      "Give a seed such as rng=0, or numpy.random.default_rng()."),

@@ -19,6 +19,7 @@ Array: TypeAlias = NDArray[Any]
 Dtype: TypeAlias = np.dtype[Any]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_MOST = 2**48  # beyond this, numpy refuses in its own words what no memory holds
 _TYPES = "float16, bfloat16, float32 or float64"
 
 
@@ -73,6 +74,11 @@ def as_targets(who: str, name: str, targets: ArrayLike) -> Array:
     return as_array(who, name, targets)
 
 
+def shape_of(who: str, name: str, values: ArrayLike) -> tuple[int, ...]:
+    """Return the shape of an argument that is judged further when this is known."""
+    return as_array(who, name, values).shape
+
+
 def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], advice: str) -> Array:
     """Return a saved or running statistic: float64 of exactly `shape`."""
     if not _is_array(values) or isinstance(values, np.ma.MaskedArray) or values.dtype != np.float64:
@@ -85,7 +91,7 @@ def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], ad
 
 def as_mask(who: str, name: str, values: object, advice: str) -> Array:
     """Return a saved mask: an array of bool."""
-    if not _is_array(values) or values.dtype != np.bool_:
+    if not _is_array(values) or isinstance(values, np.ma.MaskedArray) or values.dtype != np.bool_:
         got = values.dtype if _is_array(values) else type(values).__name__
         raise TypeError(f"{who}: expected {name} as a bool array, got {got}. {advice}")
     return values
@@ -95,7 +101,7 @@ def as_indices(
     who: str, name: str, values: object, shape: tuple[int, ...], dtype: Dtype, count: int, advice: str
 ) -> Array:
     """Return saved indices: of exactly this shape and unsigned type, and all below `count`."""
-    if not _is_array(values) or values.dtype != dtype:
+    if not _is_array(values) or isinstance(values, np.ma.MaskedArray) or values.dtype != dtype:
         got = values.dtype if _is_array(values) else type(values).__name__
         raise TypeError(f"{who}: expected {name} as an array of {dtype}, got {got}. {advice}")
     if values.shape != shape:
@@ -197,6 +203,8 @@ def as_count(who: str, name: str, value: object, low: int, advice: str) -> int:
         raise TypeError(f"{who}: expected {name} as an integer, got {type(value).__name__}. {advice}")
     if value < low:
         raise ValueError(f"{who}: expected {name} >= {low}, got {value}. {advice}")
+    if value > _MOST:
+        raise ValueError(f"{who}: expected {name} <= 2**48, got {value}. No memory holds as much. {advice}")
     return int(value)
 
 
@@ -243,6 +251,13 @@ def as_choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> s
     return value
 
 
+def as_flag(who: str, name: str, value: object) -> bool:
+    """Return a yes or no; not what is merely true to Python, as the word "no" is."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{who}: expected {name} as a bool, got {type(value).__name__}. Give True or False.")
+    return bool(value)  # pyright: ignore[reportUnknownArgumentType]
+
+
 def as_parameter_dtype(who: str, dtype: DTypeLike | None) -> Dtype:
     """Return the type that a layer keeps its parameters in."""
     try:
@@ -251,7 +266,7 @@ def as_parameter_dtype(who: str, dtype: DTypeLike | None) -> Dtype:
         kind = None
     if kind is None or kind.name not in _FLOATS:
         raise TypeError(f"{who}: expected dtype {_TYPES}, got {kind or repr(dtype)}. The usual one is float32.")
-    return kind
+    return kind.newbyteorder("=")
 
 
 def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...], what: str = "variance") -> None:

@@ -93,7 +93,12 @@ class Sequential:
         classes: Sequence[str] | None = None,
         features: Sequence[str] | None = None,
     ) -> None:
-        self.layers = tuple(layers)
+        try:
+            self.layers = tuple(layers)
+        except TypeError:
+            raise TypeError(
+                f"Sequential: expected layers as a list, got {type(layers).__name__}. Give one such as [xhat.ReLU()]."
+            ) from None
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(
@@ -167,10 +172,12 @@ class Sequential:
 
     def backward(self, dscores: ArrayLike, caches: Sequence[Any]) -> tuple[Array, dict[str, Array]]:
         """Return the gradient for x, and those of all parameters by the names of `parameters`."""
+        advice = "Pass on the caches that forward returned."
+        if not isinstance(caches, list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Sequential.backward: expected a list of caches, got {type(caches).__name__}. {advice}")
         if len(caches) != len(self.layers):
             raise ValueError(
-                f"Sequential.backward: expected {len(self.layers)} caches, one per layer, got {len(caches)}. "
-                "Pass on the caches that forward returned."
+                f"Sequential.backward: expected {len(self.layers)} caches, one per layer, got {len(caches)}. {advice}"
             )
         gradients: dict[str, Array] = {}
         dx = as_values("Sequential.backward", "dscores", dscores)
@@ -210,6 +217,13 @@ class Sequential:
         >>> sorted(gradients)
         ['0.w', '1.beta', '1.gamma', '3.b', '3.w']
         """
+        who = "Sequential.loss_and_gradients"
+        l2 = as_real(who, "l2", l2, 0.0, math.inf, "Give 0 for none.")
+        x = as_values(who, "x", x)
+        if x.ndim < 1:
+            raise ValueError(f"{who}: expected x of shape (N, ...), got a single number. Give an array.")
+        shape = len(x), *self.predict(x[:1]).shape[1:]  # running statistics learn from nothing that is refused
+        targets = self.loss.check(who, targets, shape)
         scores, caches = self.forward(x, training=training)
         loss, dscores = self.loss.function(scores, targets)
         _, gradients = self.backward(dscores, caches)
@@ -217,7 +231,8 @@ class Sequential:
 
     def penalty(self, l2: float, gradients: dict[str, Array] | None = None) -> float:
         """Return l2 / 2 times the sum of squared weights; add its gradient to `gradients`, in place."""
-        if as_real("Sequential.penalty", "l2", l2, 0.0, math.inf, "Give 0 for none.") == 0:
+        l2 = as_real("Sequential.penalty", "l2", l2, 0.0, math.inf, "Give 0 for none.")
+        if l2 == 0:
             return 0.0
         total = 0.0
         parameters = self.parameters
@@ -225,7 +240,8 @@ class Sequential:
             w = parameters[name]
             total += float(np.square(w, dtype=np.float64).sum())
             if gradients is not None:
-                gradients[name] += w.dtype.type(l2) * w
+                with np.errstate(over="ignore"):  # too large for the type is Inf, as everywhere
+                    gradients[name] += w.dtype.type(l2) * w
         return l2 / 2 * total
 
     def predict(self, x: ArrayLike) -> Array:
@@ -372,13 +388,19 @@ def _follows(layer: Layer, outputs: int) -> TypeGuard[BatchNorm]:
 
 
 def _names(what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
     if isinstance(names, str):
         raise TypeError(
             f"Sequential: expected {what} as a sequence of names, got the single name {names!r}. Give a list."
         )
-    if names is not None and not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    ordered = isinstance(names, Sequence) or (isinstance(names, np.ndarray) and names.ndim == 1)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not ordered or isinstance(names, bytes):
         raise TypeError(f"Sequential: expected {what} as a sequence of names, got {names!r}. Give a list.")
-    return None if names is None else tuple(map(str, names))
+    for name in names:
+        if not isinstance(name, str | int | float | np.generic):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Sequential: expected names or numbers in {what}, got {name!r}. Give a list of str.")
+    return tuple(map(str, names))
 
 
 def _slices(x: Array) -> Iterator[Array]:
@@ -443,7 +465,7 @@ def mlp(
     as_choice(who, "activation", activation, ("relu",))
     generator = as_generator(who, rng)
     width = as_count(who, "inputs", inputs, 1, "Give the number of features that come in.")
-    if not isinstance(hidden, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"{who}: expected hidden as a list of sizes, got {type(hidden).__name__}. Give one such as [512]."
         )

@@ -22,12 +22,14 @@ from xhat.checks import (
     Array,
     Dtype,
     as_count,
+    as_flag,
     as_generator,
     as_gradient,
     as_parameter,
     as_parameter_dtype,
     as_values,
     check_cache,
+    shape_of,
 )
 from xhat.core import Case, Layer, Op
 
@@ -106,7 +108,7 @@ def forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> tuple[Arr
     """
     who = "affine.forward"
     x = as_values(who, "x", x)
-    w_shape = np.shape(w)
+    w_shape = shape_of(who, "w", w)
     if x.ndim < 1 or len(w_shape) != 2 or w_shape[0] != x.shape[-1]:
         raise ValueError(
             f"{who}: expected w of shape (D, M) with D the last axis of x, got w {w_shape} and x {x.shape}. "
@@ -147,7 +149,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     check_cache(who, cache, Cache)
     advice = "Pass on the cache that forward returned."
     x = as_values(who, "cache.x", cache.x)
-    w_shape = np.shape(cache.w)
+    w_shape = shape_of(who, "cache.w", cache.w)
     if x.ndim < 1 or len(w_shape) != 2 or w_shape[0] != x.shape[-1]:
         raise ValueError(
             f"{who}: expected cache.w of shape (D, M) with D the last axis of x {x.shape}, got {w_shape}. {advice}"
@@ -227,7 +229,7 @@ class Affine(Layer):
         who = "Affine"
         self.inputs = as_count(who, "inputs", inputs, 1, "Give the number of features that come in.")
         self.outputs = as_count(who, "outputs", outputs, 1, "Give the number of features that go out.")
-        self.bias = bool(bias)
+        self.bias = as_flag(who, "bias", bias)
         kind = as_parameter_dtype(who, dtype)
         spread = math.sqrt(2 / self.inputs)
         draws = as_generator(who, rng).standard_normal((self.inputs, self.outputs))

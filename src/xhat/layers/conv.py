@@ -31,6 +31,7 @@ from xhat import kernels
 from xhat.checks import (
     Array,
     as_count,
+    as_flag,
     as_generator,
     as_gradient,
     as_output,
@@ -364,7 +365,7 @@ class Conv2d(Layer):
         self.size = in_short(sizes)
         self.stride = in_short(as_pair(who, "stride", stride, 1, _STRIDE))
         self.padding = in_short(as_pair(who, "padding", padding, 0, _PADDING))
-        self.bias = bool(bias)
+        self.bias = as_flag(who, "bias", bias)
         kind = as_parameter_dtype(who, dtype)
         shape = self.outputs, self.inputs, *sizes
         spread = math.sqrt(2 / math.prod(shape[1:]))

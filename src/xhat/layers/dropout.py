@@ -127,7 +127,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
 def _scale(values: Array, keep: Array, rate: float) -> Array:
     """Return values / (1 - rate) where kept, else 0: a dropped Inf or NaN leaves no trace."""
     with np.errstate(all="ignore"):
-        return masked(values / values.dtype.type(1 - rate), keep)
+        return masked(values / values.dtype.type(1 - rate or 1), keep)  # where all is dropped there is nothing to scale
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)

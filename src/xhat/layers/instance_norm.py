@@ -25,6 +25,7 @@ from xhat.checks import (
     as_axis,
     as_count,
     as_eps,
+    as_flag,
     as_gradient,
     as_output,
     as_parameter,
@@ -332,7 +333,7 @@ class InstanceNorm(Layer):
         self.channels = as_count(who, "channels", channels, 1, "Give the number of channels of x.")
         self.eps = as_eps(who, eps)
         self.channel_axis = as_axis(who, "channel_axis", channel_axis, None)
-        self.affine = bool(affine)
+        self.affine = as_flag(who, "affine", affine)
         kind = as_parameter_dtype(who, dtype)
         if self.affine:
             self.parameters = {"gamma": np.ones(self.channels, kind), "beta": np.zeros(self.channels, kind)}

@@ -34,6 +34,7 @@ from xhat.checks import (
     as_values,
     check_cache,
     check_range,
+    shape_of,
 )
 from xhat.core import Case, Layer, Op
 from xhat.kernels import strided
@@ -319,7 +320,7 @@ class LayerNorm(Layer):
 
     def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
-        shape = np.shape(x)
+        shape = shape_of("LayerNorm", "x", x)
         if shape[len(shape) - len(self.features) :] != self.features:
             raise ValueError(
                 f"LayerNorm: expected x of shape (..., {', '.join(map(str, self.features))}), got {shape}. "

@@ -97,7 +97,8 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     check_cache(who, cache, Cache)
     x = as_values(who, "cache.x", cache.x)
     dy = as_gradient(who, dy, x.shape, x.dtype)
-    return Grads(masked(dy, ~(x <= 0)))  # not x > 0: where x is NaN, so is y, and the gradient passes
+    with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN
+        return Grads(masked(dy, ~(x <= 0)))  # not x > 0: where x is NaN, so is y, and the gradient passes
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)

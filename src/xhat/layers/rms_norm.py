@@ -34,6 +34,7 @@ from xhat.checks import (
     as_values,
     check_cache,
     check_range,
+    shape_of,
 )
 from xhat.core import Case, Layer, Op
 from xhat.kernels import strided
@@ -290,7 +291,7 @@ class RMSNorm(Layer):
 
     def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
-        shape = np.shape(x)
+        shape = shape_of("RMSNorm", "x", x)
         if shape[len(shape) - len(self.features) :] != self.features:
             raise ValueError(
                 f"RMSNorm: expected x of shape (..., {', '.join(map(str, self.features))}), got {shape}. "

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_count, as_gradient, as_parameter_dtype, as_statistic, as_values, check_cache
+from xhat.checks import (
+    Array,
+    as_count,
+    as_gradient,
+    as_parameter_dtype,
+    as_statistic,
+    as_values,
+    check_cache,
+    shape_of,
+)
 from xhat.core import Case, Layer, Op
 
 _ADVICE = "Give one mean and one std > 0 per feature, or one for all."
@@ -76,7 +85,7 @@ def forward(x: ArrayLike, mean: Array, std: Array) -> tuple[Array, Cache]:
     x = as_values(who, "x", x)
     if x.ndim < 1:
         raise ValueError(f"{who}: expected an x with at least one axis, got a single number. Give an array.")
-    shape = (1,) if np.shape(mean) == (1,) else x.shape[-1:]
+    shape = (1,) if shape_of(who, "mean", mean) == (1,) else x.shape[-1:]
     mean = as_statistic(who, "mean", mean, shape, _ADVICE)
     std = _as_std(who, "std", std, shape)
     if not np.isfinite(mean).all():
@@ -112,7 +121,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
         got = type(cache.shape).__name__
         raise TypeError(f"{who}: expected cache.shape as a tuple, got {got}. Pass on the cache that forward returned.")
     shape = tuple(as_count(who, "cache.shape", n, 0, "Pass on the cache that forward returned.") for n in cache.shape)
-    std = _as_std(who, "cache.std", cache.std, (1,) if np.shape(cache.std) == (1,) else shape[-1:])
+    std = _as_std(who, "cache.std", cache.std, (1,) if shape_of(who, "cache.std", cache.std) == (1,) else shape[-1:])
     dy = as_gradient(who, dy, shape, dtype)
     with np.errstate(all="ignore"):
         return Grads((dy / std).astype(dtype))

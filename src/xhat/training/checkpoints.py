@@ -62,6 +62,9 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
+    if not isinstance(network, Sequential):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"save: expected a Sequential, got {type(network).__name__}. Make one with xhat.mlp.")
+    path = _as_path("save", path)
     tensors = {
         name: np.array(values, values.dtype.newbyteorder("="), order="C")
         for name, values in {**network.parameters, **network.state}.items()
@@ -109,9 +112,9 @@ def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) ->
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    name = os.fspath(path)
+    name = _as_path("load", path)
     try:
-        data = Path(path).read_bytes()
+        data = Path(name).read_bytes()
     except IsADirectoryError:
         raise ValueError(
             f"load: expected a file that xhat.save wrote, got the folder {name}. Name the file in it."
@@ -138,6 +141,16 @@ def load(path: str | os.PathLike[str], *, layers: Iterable[type[Layer]] = ()) ->
             f"load: expected a network that this version of xhat can build, got {name}: {error}. "
             "Pass classes of your own as layers=."
         ) from None
+
+
+def _as_path(who: str, path: object) -> str:
+    """Return the name of a file, if it can be one."""
+    name: object = os.fspath(cast("os.PathLike[Any]", path)) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise TypeError(f"{who}: expected path as a str or a pathlib.Path, got {type(name).__name__}. Name the file.")
+    if "\0" in name:
+        raise ValueError(f"{who}: expected path without a NUL character, got {name!r}. Name the file.")
+    return name
 
 
 def _config(network: Sequential) -> dict[str, Any]:

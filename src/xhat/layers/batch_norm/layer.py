@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from xhat.checks import Array, as_axis, as_count, as_eps, as_parameter_dtype
+from xhat.checks import Array, as_axis, as_count, as_eps, as_flag, as_parameter_dtype
 from xhat.core import Case, Layer, Op
 from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, as_d_max, as_r_max
 from xhat.layers.batch_norm.running import RunningStatistics
@@ -92,7 +92,7 @@ class BatchNorm(Layer):
         self.channels = as_count(who, "channels", channels, 1, "Give the number of channels of x.")
         self.eps = as_eps(who, eps)
         self.channel_axis = as_axis(who, "channel_axis", channel_axis, None)
-        self.affine = bool(affine)
+        self.affine = as_flag(who, "affine", affine)
         self.frozen = frozen
         self.renorm = renorm
         if virtual_batch is not None:
@@ -148,7 +148,7 @@ class BatchNorm(Layer):
 
     @frozen.setter
     def frozen(self, frozen: bool) -> None:
-        self._frozen = bool(frozen)
+        self._frozen = as_flag("BatchNorm", "frozen", frozen)
 
     def op(self, training: bool) -> Op:
         """Return the Op that serves."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from xhat.checks import Array, as_choice, as_count, as_real, as_statistic, check_cache
+from xhat.checks import Array, as_choice, as_count, as_flag, as_real, as_statistic, check_cache
 from xhat.layers.batch_norm.arguments import as_moments
 from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.reference import Cache, Moments
@@ -63,7 +63,7 @@ class RunningStatistics:
             advice = "The update_rate is the share of the new batch; None averages over everything seen."
             update_rate = as_real(who, "update_rate", update_rate, 0.0, 1.0, advice)
         self.update_rate = update_rate
-        self.unbiased = bool(unbiased)
+        self.unbiased = as_flag(who, "unbiased", unbiased)
         self.nonfinite = as_choice(who, "nonfinite", nonfinite, ("raise", "skip"))
         self._mean: Array = np.zeros(channels)
         self._var: Array = np.ones(channels)
@@ -125,7 +125,8 @@ class RunningStatistics:
                 for name in ("mean", "mean_low", "var")
             )
             count = as_real(who, "cache.count", cache.count, 0.0, math.inf, advice)
-            batch = Moments(count, mean, mean_low, var * count)
+            with np.errstate(over="ignore"):
+                batch = Moments(count, mean, mean_low, var * count)
         if (batch.squares < 0).any():
             raise ValueError(f"{who}: expected var >= 0, got {batch.squares.min():g} times the count. {advice}")
         if self.unbiased and 0 < batch.count <= 1:
@@ -148,14 +149,19 @@ class RunningStatistics:
     def _take(self, batch: Moments) -> None:
         """Let the statistics move toward those of a batch, or merge them."""
         taken = 1.0 if self.unbiased else 0.0  # degrees of freedom
-        if self.update_rate is not None:
-            var = batch.squares / (batch.count - taken)
-            self._mean += self.update_rate * (batch.mean - self._mean)
-            self._var += self.update_rate * (var - self._var)
-        else:
-            seen = float(self._count)
-            squares = self._var * (seen - taken) if seen else np.zeros_like(self._var)
-            everything = Moments(seen, self._mean, np.zeros_like(self._mean), squares).merge(batch)
-            self._mean[...] = everything.mean
-            self._var[...] = everything.squares / (everything.count - taken)
+        seen = float(self._count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.update_rate is not None:
+                mean = self._mean + self.update_rate * (batch.mean - self._mean)
+                var = self._var + self.update_rate * (batch.squares / (batch.count - taken) - self._var)
+            else:
+                squares = self._var * (seen - taken) if seen else np.zeros_like(self._var)
+                everything = Moments(seen, self._mean, np.zeros_like(self._mean), squares).merge(batch)
+                mean, var = everything.mean, everything.squares / (everything.count - taken)
+        if not (np.isfinite(mean).all() and np.isfinite(var).all()):
+            raise ValueError(
+                "RunningStatistics.update: expected statistics that float64 can hold, "
+                f"got a batch of variance {(batch.squares / batch.count).max():g}. Scale x by a power of two first."
+            )
+        self._mean[...], self._var[...] = mean, var
         self._count += batch.count
