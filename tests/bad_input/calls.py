@@ -41,7 +41,11 @@ class Call(NamedTuple):
 
 
 def wide(value: Any) -> Any:
-    """A floating array with more digits than any result can have; anything else as it is."""
+    """A floating array with more digits than any result can have, also in a cache; anything else as it is."""
+    if hasattr(value, "_asdict"):
+        return value._replace(**{key: wide(inner) for key, inner in value._asdict().items()})
+    if isinstance(value, tuple):
+        return tuple(map(wide, value))
     if isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype.name == "bfloat16"):
         return value.astype(np.longdouble)
     return value
@@ -75,6 +79,13 @@ def reference(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise AssertionError(f"accepted what the reference cannot compute: {error}") from None
 
 
+def saved(cache: Any, name: str) -> Any:
+    """What a cache, or the first cache that it holds, has kept under a name; None if there is nothing."""
+    inside = (part for value in cache for part in (value if isinstance(value, tuple) else (value,)))
+    found = [cache, *(part for part in (*cache, *inside) if hasattr(part, "_asdict"))]
+    return next((getattr(part, name) for part in found if hasattr(part, name)), None)
+
+
 def takes_array(parameter: inspect.Parameter) -> bool:
     """Whether an argument is annotated as array-like, by name or as what the name stands for."""
     return any(word in str(parameter.annotation) for word in ("ArrayLike", "_SupportsArray"))
@@ -93,33 +104,37 @@ def _forward_call(name: str, op: Any, arguments: dict[str, Any], parameters: tup
             plain["rng"] = np.random.default_rng(plain["rng"])
         true, _ = reference(op.reference_forward, **plain)
         with np.errstate(all="ignore"):
-            close("y", y, true, given["x"].dtype)
+            # a product adds up numbers that may cancel
+            floor = (
+                float(np.abs(given["x"]).max(initial=0) * np.abs(plain["w"]).max(initial=0)) if "w" in given else 0.0
+            )
+            close("y", y, true, given["x"].dtype, floor=floor if np.isfinite(floor) else 0.0)
 
-    defaults = {key: p.default for key, p in known.items() if key not in arguments and p.default is not p.empty}
+    meant = {"out", *inspect.signature(op.reference_forward).parameters}  # others choose another Op
+    defaults = {
+        key: p.default for key, p in known.items() if key in meant and key not in arguments and p.default is not p.empty
+    }
     return Call(name, op.forward, {**arguments, **defaults}, judge, taken=("x", *parameters))
 
 
 def _backward_call(name: str, op: Any, dy: Any, cache: Any) -> Call:
     def judge(given, result):
         kept = given["cache"]
-        plain = kept._replace(**{key: wide(value) for key, value in kept._asdict().items()})
+        plain = wide(kept)
         axis = getattr(kept, "axis", ())
         if np.ndim(axis) == 0 or min(axis, default=0) < 0:  # as forward would have saved it
             ndim = given["dy"].ndim
             plain = plain._replace(axis=tuple(sorted(i % ndim for i in np.atleast_1d(axis).tolist())))
         true = reference(op.reference_backward, wide(given["dy"]), plain)
-        sizes = [
-            np.abs(a[np.isfinite(a)]).max(initial=1)
-            for a in (given["dy"], getattr(kept, "gamma", None))
-            if a is not None
-        ]
+        sizes = [np.abs(a[np.isfinite(a)]).max(initial=1) for a in (given["dy"], saved(kept, "gamma")) if a is not None]
         size = math.prod(map(float, sizes))
         for key, got in result._asdict().items():
             if getattr(true, key) is None:
                 assert got is None
                 continue
-            computed = np.dtype(getattr(kept, "dtype", None) or getattr(kept, "x", dy).dtype).newbyteorder("=")
-            dtype = computed if key == "dx" else getattr(kept, key[1:]).dtype
+            x = saved(kept, "x")
+            computed = np.dtype(getattr(kept, "dtype", None) or (dy if x is None else x).dtype).newbyteorder("=")
+            dtype = computed if key == "dx" else saved(kept, key[1:]).dtype
             with np.errstate(all="ignore"):
                 close(key, got, getattr(true, key), dtype, floor=size, computed=computed)
 
@@ -140,7 +155,7 @@ def op_calls() -> Iterator[Call]:
                 continue
             op = case.layer.op(case.training)
             name = f"{module}.{op.forward.__name__}"
-            for dtype in (np.float32,) if op.forward in met else (np.float32, np.float64):
+            for dtype in (np.float32,) if op in met else (np.float32, np.float64):
                 x, parameters = case.draw(rng, dtype)
                 arguments = contract.arguments(case, parameters)
                 y, cache = op.forward(x, **copy.deepcopy(arguments))
@@ -149,7 +164,7 @@ def op_calls() -> Iterator[Call]:
                 yield call._replace(written=y)
                 call = _backward_call(f"{module}.backward-{name}-{i}", op, dy, cache)
                 yield call._replace(written=x)
-            met.add(op.forward)
+            met.add(op)
 
 
 def loss_calls() -> Iterator[Call]:
@@ -218,12 +233,12 @@ def layer_calls() -> Iterator[Call]:
             op = instance.op(case.training)
             before = copy.deepcopy(instance)
 
-            def forward(x, before=before, training=case.training):
+            def forward(x, before=before, case=case):
                 again = copy.deepcopy(before)
-                return again.forward(x, training=training)
+                return again.forward(x, training=case.training, **case.arguments)
 
-            def judge(given, result, op=op, before=before, training=case.training):
-                arguments = copy.deepcopy(before.arguments(training))
+            def judge(given, result, op=op, before=before, case=case):
+                arguments = copy.deepcopy({**before.arguments(case.training), **case.arguments})
                 with np.errstate(all="ignore"):
                     plain = {key: wide(value) for key, value in arguments.items()}
                     true, _ = reference(op.reference_forward, wide(given["x"]), **plain)

@@ -148,7 +148,7 @@ def as_virtual_cache(who: str, cache: VirtualCache) -> tuple[VirtualCache, tuple
     """Return a cache of virtual batches, whose parts fit each other, and the shape of x."""
     parts = cache.parts
     if type(parts) is not tuple or not parts:
-        got = "()" if parts == () else type(parts).__name__
+        got = "()" if type(parts) is tuple else type(parts).__name__
         raise TypeError(f"{who}: expected cache.parts as a tuple of caches, got {got}. {FROM_FORWARD}")
     judged = tuple(as_cache(who, part, f"cache.parts[{i}].") for i, part in enumerate(parts))
     first = judged[0]

@@ -152,7 +152,7 @@ def rstd_of(var: Array, eps: float) -> Array:
 def _check_range(who: str, x: Array, axis: int, weights: Array | None, var: Array) -> None:
     """Refuse finite data, as far as they count, whose variance overflows."""
     if x.dtype == np.float64 and not np.isfinite(var).all():
-        check_range(who, np.where(along(weights, axis) == 0, 0, x), var, averaged_axes(x.ndim, axis))
+        check_range(who, np.where(along(weights, x, axis) == 0, 0, x), var, averaged_axes(x.ndim, axis))
 
 
 def _statistics(cache: Cache) -> Statistics:

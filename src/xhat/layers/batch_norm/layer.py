@@ -264,6 +264,7 @@ class BatchNorm(Layer):
         yield Case(cls(3), x=(5, 3), arguments={"weights": np.array([1.0, 0.5, 0.0, 3.0, 2.25])})
         per_entry = np.array([[1.0, 0.0], [0.25, 1.0], [0.0, 2.0]])
         yield Case(cls(2), x=(3, 2, 2), arguments={"weights": per_entry})
+        yield Case(cls(2), x=(3, 2, 2, 3), arguments={"weights": np.array([1.0, 0.0, 2.5])})
         yield Case(cls(2, affine=False, channel_axis=-1), x=(3, 2, 2), arguments={"weights": per_entry})
         x = 1e8 + np.array([[0.1, 0.5], [1.7, -0.2], [-1.1, 0.3]])
         yield Case(cls(2), x=x, arguments={"weights": np.array([1.0, 3.0, 0.5])})

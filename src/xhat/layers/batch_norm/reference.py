@@ -143,9 +143,9 @@ def reference_forward(
 def reference_moments(x: Array, channel_axis: int = 1, weights: Array | None = None) -> Moments:
     """Count, average, and sum the squares of what lies around the average."""
     axes, channels = averaged_axes(x.ndim, channel_axis), channel_shape(x, channel_axis)
-    w = along(weights, channel_axis)
+    w = along(weights, x, channel_axis)
     x = np.where(w == 0, 0, x)  # not 0 * x, which NaN survives
-    count = math.prod(x.shape[i] for i in axes) if weights is None else weights.sum()
+    count = math.prod(x.shape[i] for i in axes) if weights is None else w.sum()
 
     mean = (w * x).sum(axes) / (count or 1)
     centred = x - mean.reshape(channels)
@@ -165,7 +165,7 @@ def reference_backward(dy: Array, cache: Cache, sums: Sums | None = None) -> Gra
     """Remove from dy the two directions that x_hat cannot move along: the ones vector and x_hat."""
     x, gamma, beta, _, _, _, rstd, count, channel_axis, weights = cache
     channels = channel_shape(x, channel_axis)
-    w = along(weights, channel_axis)
+    w = along(weights, x, channel_axis)
 
     dgamma, dbeta = reference_sums(dy, cache)
     total_dgamma, total_dbeta = sums or (dgamma, dbeta)
@@ -231,12 +231,16 @@ def missing(x: Array, weights: Array | None, channel_axis: int) -> Array:
     """Tell what is not there: NaN or Inf under a weight of 0. y and dx are 0 there, and dy counts for nothing."""
     if weights is None:
         return np.array(False)
-    return (along(weights, channel_axis) == 0) & ~np.isfinite(x)
+    return (along(weights, x, channel_axis) == 0) & ~np.isfinite(x)
 
 
-def along(weights: Array | None, channel_axis: int) -> Array:
+def along(weights: Array | None, x: Array, channel_axis: int) -> Array:
     """Return the weights with a channel axis of size 1, so that they meet x; 1 for None."""
-    return np.array(1.0) if weights is None else np.expand_dims(weights, channel_axis)
+    if weights is None:
+        return np.array(1.0)
+    entries = tuple(n for i, n in enumerate(x.shape) if i != channel_axis % x.ndim)
+    each = weights.reshape(weights.shape + (1,) * (x.ndim - 1 - weights.ndim))  # one per sample serves all positions
+    return np.expand_dims(np.broadcast_to(each, entries), channel_axis)
 
 
 def averaged_axes(ndim: int, channel_axis: int) -> tuple[int, ...]:
