@@ -137,7 +137,7 @@ def reference_forward(
     x_hat = (x - mean.reshape(channels) - mean_low.reshape(channels)) * rstd.reshape(channels)
     y = _scale_and_shift(x_hat, gamma, beta, channels)
     y = np.where(missing(x, weights, channel_axis), 0, y)
-    return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, count, channel_axis, weights)
+    return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, count, channel_axis, per_entry(weights, x, channel_axis))
 
 
 def reference_moments(x: Array, channel_axis: int = 1, weights: Array | None = None) -> Moments:
@@ -196,7 +196,7 @@ def reference_apply(
     rstd = np.where(spread == 0, 0, (spread + (spread == 0)) ** -0.5)
     y = _scale_and_shift((x - mean.reshape(channels)) * rstd.reshape(channels), gamma, beta, channels)
     y = np.where(missing(x, weights, channel_axis), 0, y)
-    return y, FixedCache(x, gamma, beta, mean, rstd, channel_axis, weights)
+    return y, FixedCache(x, gamma, beta, mean, rstd, channel_axis, per_entry(weights, x, channel_axis))
 
 
 def reference_apply_backward(dy: Array, cache: FixedCache) -> Grads:
@@ -236,11 +236,16 @@ def missing(x: Array, weights: Array | None, channel_axis: int) -> Array:
 
 def along(weights: Array | None, x: Array, channel_axis: int) -> Array:
     """Return the weights with a channel axis of size 1, so that they meet x; 1 for None."""
+    each = per_entry(weights, x, channel_axis)
+    return np.array(1.0) if each is None else np.expand_dims(each, channel_axis)
+
+
+def per_entry(weights: Array | None, x: Array, channel_axis: int) -> Array | None:
+    """Return a weight for every entry of batch and positions; one per sample serves all its positions."""
     if weights is None:
-        return np.array(1.0)
+        return None
     entries = tuple(n for i, n in enumerate(x.shape) if i != channel_axis % x.ndim)
-    each = weights.reshape(weights.shape + (1,) * (x.ndim - 1 - weights.ndim))  # one per sample serves all positions
-    return np.expand_dims(np.broadcast_to(each, entries), channel_axis)
+    return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(entries) - weights.ndim)), entries)
 
 
 def averaged_axes(ndim: int, channel_axis: int) -> tuple[int, ...]:
