@@ -207,6 +207,19 @@ XHAT_INLINE inline void add_rows(const Several<R, T>& rows, const double* gamma,
   for (int k = 0; k < 2 * R; ++k) sums[k] += sum(total.term[k]);
 }
 
+// The same over all columns, in the pieces and the order in which a few long rows are shared out: how many rows there
+// are must not show in any.
+template <int R, class T>
+void add_long_rows(const Several<R, T>& rows, const double* gamma, Index columns, double* dgamma, double* dbeta,
+                   double* sums) {
+  for (Index piece = 0; piece < columns; piece += kGrain) {
+    double along[2 * R] = {};
+    for (Index start = piece; start < smaller(piece + kGrain, columns); start += kSegment)
+      add_rows(rows, gamma, start, smaller(start + kSegment, columns), dgamma, dbeta, along);
+    for (int k = 0; k < 2 * R; ++k) sums[k] = piece == 0 ? along[k] : sums[k] + along[k];
+  }
+}
+
 template <int R, class T>
 XHAT_INLINE inline void write_rows(const Several<R, T>& rows, const double* gamma, Index first, Index last,
                                    bool centred, Index columns, const double* sums, T* out) {
@@ -259,7 +272,10 @@ void backward_at_once(const PerColumn& gamma, const T* dy, const T* x, Centre ce
                       Index step, T* out, double* dgamma, double* dbeta, Index columns) {
   const Several<R, T> rows(dy, x, centre, first, step, columns);
   double sums[2 * R] = {};
-  add_rows(rows, gamma.line(first), 0, columns, dgamma, dbeta, sums);
+  if (columns < 2 * kGrain)
+    add_rows(rows, gamma.line(first), 0, columns, dgamma, dbeta, sums);
+  else
+    add_long_rows(rows, gamma.line(first), columns, dgamma, dbeta, sums);
   write_rows(rows, gamma.line(first), 0, columns, centred, columns, sums, out + first * columns);
 }
 
