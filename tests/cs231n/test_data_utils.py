@@ -99,7 +99,7 @@ def test_tiny_imagenet(tmp_path):
     put(1, "train", "n01", "images", "n01_1.JPEG", grey=True)
     put(2, "train", "n02", "images", "n02_0.JPEG")
     write("n01_0.JPEG\t0\t0\t7\t7\nn01_1.JPEG\t0\t0\t7\t7\n", "train", "n01", "n01_boxes.txt")
-    write("../images/n02_0.JPEG\t0\t0\t7\t7\n", "train", "n02", "n02_boxes.txt")  # leads nowhere else
+    write("../../../elsewhere/n02_0.JPEG\t0\t0\t7\t7\n", "train", "n02", "n02_boxes.txt")  # leads nowhere else
     put(3, "val", "images", "val_0.JPEG")
     write("val_0.JPEG\tn01\t0\t0\t7\t7\n", "val", "val_annotations.txt")
     put(4, "test", "images", "test_1.JPEG")

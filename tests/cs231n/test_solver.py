@@ -133,6 +133,34 @@ def test_check_accuracy():
     assert np.random.get_state()[2] != state
 
 
+class Scripted:
+    """A model whose accuracy is what it is told, and whose one parameter counts the steps."""
+
+    def __init__(self, right):
+        self.params = {"w": np.zeros(1)}
+        self.right = right  # of four samples, after each step
+
+    def loss(self, X, y=None):
+        if y is not None:
+            return 1.0, {"w": -np.ones(1)}
+        right = self.right[int(self.params["w"][0]) - 1]
+        return np.stack([np.arange(len(X)) < right, np.full(len(X), 0.5)], 1)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "sgd_momentum"])
+def test_the_first_of_the_best_parameters_are_kept_as_they_were(rule):
+    """Also by sgd, which goes on to change the same array."""
+    X, y = np.zeros((4, 1)), np.zeros(4, int)
+    data = {"X_train": X, "y_train": y, "X_val": X, "y_val": y}
+    model = Scripted([2, 3, 3, 1])
+    config = {"learning_rate": 1.0, "momentum": 0.0}
+    solver = Solver(model, data, update_rule=rule, optim_config=config, batch_size=4, num_epochs=4, verbose=False)
+    solver.train()
+    assert solver.val_acc_history == [0.5, 0.75, 0.75, 0.25]
+    assert solver.best_val_acc == 0.75
+    assert model.params["w"] == 2
+
+
 def test_a_hopeless_model_keeps_its_parameters():
     data = some_data()
     data["y_val"] = np.full(13, 7)  # no such class
