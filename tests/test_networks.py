@@ -154,7 +154,7 @@ WRONG = [
     (lambda: xhat.Sequential([xhat.ReLU]), TypeError,
      "Sequential: expected layers of type xhat.core.Layer, got type at place 0. Give instances such as xhat.ReLU()."),
     (lambda: xhat.Sequential([], loss="hinge"), ValueError,
-     "Sequential: expected loss 'softmax_cross_entropy' or 'squared_error', got 'hinge'. Choose one of these."),
+     "Sequential: expected loss 'softmax_cross_entropy' or 'hinge_loss' or 'squared_error', got 'hinge'. Choose one of these."),
     (lambda: xhat.mlp(4, [3], 2, normalization="bach"), ValueError,
      f"mlp: expected normalization {' or '.join(map(repr, NORMALIZATIONS))}, got 'bach'. Choose one of these."),
     (lambda: xhat.mlp(4, [3], 2, dropout=1.5), ValueError,

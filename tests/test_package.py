@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "networks": {"checks", "core", "layers"},
     "training": {"checks", "core", "layers", "networks"},
     "verify": {"checks", "core", "layers", "networks"},
+    "cs231n": {"checks", "layers", "training", "datasets"},
     "cli": {"checks", "core", "graph", "kernels", "layers", "networks", "training", "verify", "datasets", ""},
     "__init__": {"datasets", "kernels", "layers", "networks", "training", "verify"},
     "__main__": {"cli"},

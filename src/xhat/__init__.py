@@ -31,7 +31,7 @@ from xhat.layers.flatten import Flatten
 from xhat.layers.group_norm import GroupNorm
 from xhat.layers.instance_norm import InstanceNorm
 from xhat.layers.layer_norm import LayerNorm
-from xhat.layers.losses import softmax, softmax_cross_entropy, squared_error
+from xhat.layers.losses import hinge_loss, softmax, softmax_cross_entropy, squared_error
 from xhat.layers.max_pool import MaxPool2d
 from xhat.layers.relu import ReLU
 from xhat.layers.rms_norm import RMSNorm
@@ -97,6 +97,7 @@ __all__ = [
     "flatten",
     "get_num_threads",
     "group_norm",
+    "hinge_loss",
     "instance_norm",
     "layer_norm",
     "load",

@@ -175,3 +175,19 @@ def test_large_scores_stay_finite():
     value, got = LOSSES["softmax_cross_entropy"].function(scores, np.array([0, 1]))
     assert value == 1000.0
     assert np.array_equal(got, [[0, 0], [0.5, -0.5]])
+
+
+def test_hinge_loss_at_its_corner_passes_nothing_on():
+    value, got = xhat.hinge_loss(np.array([[2.0, 1.0, 0.5], [3.0, 3.0, 2.0]]), [0, 1])
+    assert value == 0.5  # leads of exactly 1 cost nothing; one that is missing costs 1 of two samples
+    assert np.array_equal(got, [[0, 0, 0], [0.5, -0.5, 0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_hinge_loss_stays_finite_and_shows_what_is_not_a_number(dtype):
+    scores = np.array([[1000.0, -1000.0], [1000.0, -1000.0]], dtype)
+    value, got = xhat.hinge_loss(scores, [0, 1])
+    assert value == 2001 / 2
+    assert np.array_equal(got, [[0, 0], [0.5, -0.5]])
+    scores[0, 0] = np.nan
+    assert np.isnan(xhat.hinge_loss(scores, [0, 1])[0])

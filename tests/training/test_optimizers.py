@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xhat.training import OPTIMIZERS, SGD, Adam, Momentum
+from xhat.training import OPTIMIZERS, SGD, Adam, Momentum, RMSProp
 
 
 def path(optimizer, steps=3, rate=0.1):
@@ -23,6 +23,14 @@ def test_momentum_by_hand():
     assert path(Momentum(0.5)) == pytest.approx([0.9, 0.76, 0.614], rel=1e-14)
 
 
+def test_rmsprop_by_hand():
+    # r: 1/2 of 1, then 1/4 + 1/2 * 9/16 = 17/32; with eps = 1 - sqrt(1/2) the first size is exactly 1
+    optimizer = RMSProp(decay=0.5, eps=1 - np.sqrt(0.5))
+    second = 0.75 - 0.25 * 0.75 / (np.sqrt(17 / 32) + 1 - np.sqrt(0.5))
+    assert path(optimizer, steps=2, rate=0.25) == pytest.approx([0.75, second], rel=1e-14)
+    assert optimizer.memory["w"][0][0] == pytest.approx(17 / 32, rel=1e-15)
+
+
 def test_adam_by_the_algorithm_of_the_paper():
     beta1, beta2, eps, rate = 0.9, 0.999, 1e-8, 0.1
     w, m, v, values = 1.0, 0.0, 0.0, []
@@ -37,7 +45,14 @@ def test_adam_by_the_algorithm_of_the_paper():
 
 
 def test_ranges():
-    for make in (lambda: Momentum(1.0), lambda: Adam(beta1=1.0), lambda: Adam(beta2=1), lambda: Adam(eps=0)):
+    for make in (
+        lambda: Momentum(1.0),
+        lambda: RMSProp(decay=1.0),
+        lambda: RMSProp(eps=0),
+        lambda: Adam(beta1=1.0),
+        lambda: Adam(beta2=1),
+        lambda: Adam(eps=0),
+    ):
         with pytest.raises(ValueError, match="expected"):
             make()
     with pytest.raises(ValueError, match="expected learning_rate >= 0 and finite, got nan"):

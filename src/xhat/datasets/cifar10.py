@@ -180,12 +180,14 @@ def _parse_binary(data: bytes, images: int) -> tuple[Images, Labels]:
     return records[:, 1:], labels
 
 
-def _parse_pickle(data: bytes, images: int) -> tuple[Images, Labels]:
-    """Read a dict with a uint8 array of pixels under data and a list of class numbers under labels."""
+def parse_pickle(data: bytes, images: int | None = None) -> tuple[Images, Labels]:
+    """Read a dict with a uint8 array of pixels under data and a list of class numbers under labels; None for any."""
     batch = pickles.read(data)
     if not isinstance(batch, dict) or not {"data", "labels"} <= cast(dict[str, Any], batch).keys():
         raise ValueError("a pickle without data and labels")
     labels = cast(list[Any], batch["labels"])
+    if images is None:
+        images = len(labels) if type(labels) is list else 0
     if type(labels) is not list or len(labels) != images or not all(map(_is_label, labels)):
         raise ValueError(f"labels other than a list of {images} numbers from 0 to 9")
     return _pixels(batch["data"], images), np.array(labels, np.int64)
@@ -220,6 +222,6 @@ def _pixels(array: Any, images: int) -> Images:
 
 # A pickle of protocol 0 spells a byte in up to 6; per image there is also a label and a file name.
 _FORMS = (
-    _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", "", 6 * _PIXELS + 256, _parse_pickle),
+    _Form("cifar-10-batches-py", "cifar-10-python.tar.gz", "", 6 * _PIXELS + 256, parse_pickle),
     _Form("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin", 1 + _PIXELS, _parse_binary),
 )

@@ -11,11 +11,16 @@ the *others*. With t the top score, o = sum over k != label of exp(s_k - t) and 
     loss = log1p(o) where the label leads (then Z = 1 + o), else (t - s_label) + log(Z)
     ds_label = -(o / Z) / N
 
+hinge loss, for classes: the label's score must lead every other by a margin of 1; what is missing is the loss.
+
+    m_j = s_j - s_label + 1          loss = average over samples of the sum over j != label of max(0, m_j)
+    ds_j = [m_j > 0] / N for j != label          ds_label = -(how many m_j > 0) / N
+
 squared error, for numbers:
 
     loss = average over all entries of (prediction - target)²          dprediction = 2 (prediction - target) / count
 
-Derivation: docs/softmax_cross_entropy.md
+Derivations: docs/softmax_cross_entropy.md, docs/hinge_loss.md
 """
 
 from collections.abc import Iterator
@@ -148,6 +153,70 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
         return float(losses.mean()), shares.reshape(values.shape).astype(values.dtype)
 
 
+def reference_hinge_loss(scores: Array, labels: Array) -> Array:
+    """Return the average of what the label's lead over each other class is short of 1, from the definition."""
+    margin = scores - np.take_along_axis(scores, labels[..., None], -1) + 1
+    return (np.where(np.real(margin) > 0, margin, 0).sum(-1) - 1).mean()  # less the label's own, which is 1
+
+
+def hinge_loss(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Array]:
+    """Return the multiclass hinge loss of the scores against the labels, and its gradient.
+
+    Every class but the label's costs what the label's lead over it is short of 1.
+
+    Parameters
+    ----------
+    scores : array_like, shape (..., C)
+        One score per class, any floating type; no unit.
+    labels : array_like of int, shape (...)
+        The right classes, each in 0 ... C - 1.
+
+    Returns
+    -------
+    loss : float
+        Average over samples, in the unit of the scores; 0 for an empty batch.
+    dscores : array, shape (..., C)
+        Of the type of `scores`. Where a lead is exactly 1 there is no derivative; 0 is taken.
+
+    Raises
+    ------
+    TypeError
+        If `scores` is not floating or `labels` not integer.
+    ValueError
+        If shapes do not fit or a label is out of range.
+
+    Notes
+    -----
+    float64 inside. A NaN makes the loss NaN.
+
+    References
+    ----------
+    Weston, Watkins 1999, "Support vector machines for multi-class pattern recognition", ESANN; with a margin of 1.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> loss, dscores = xhat.hinge_loss(np.array([[0.5, 2.0, 0.0]]), [0])
+    >>> print(loss, dscores)
+    3.0 [[-2.  1.  1.]]
+    """
+    who = "hinge_loss"
+    values = as_values(who, "scores", scores)
+    classes = check_labels(who, labels, values.shape)
+    if not classes.size:
+        return 0.0, np.zeros_like(values)
+
+    rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    label = classes.reshape(-1, 1).astype(np.intp)
+    with np.errstate(all="ignore"):
+        margin: Array = rows - np.take_along_axis(rows, label, 1) + 1
+        np.put_along_axis(margin, label, 0.0, 1)
+        short = np.where(margin > 0, 1.0, 0.0)
+        np.put_along_axis(short, label, -short.sum(1, keepdims=True), 1)
+        dscores = (short / len(rows)).reshape(values.shape).astype(values.dtype)
+        return float(np.maximum(margin, 0).sum(1).mean()), dscores
+
+
 def reference_squared_error(predictions: Array, targets: Array) -> Array:
     """Return the average of (prediction - target)², from the definition."""
     return ((predictions - targets) ** 2).mean()
@@ -245,6 +314,20 @@ def _softmax_cross_entropy_cases() -> Iterator[LossCase]:
     )
 
 
+def _hinge_loss_cases() -> Iterator[LossCase]:
+    rng = np.random.default_rng(0)
+    yield LossCase(rng.standard_normal((5, 4)), rng.integers(0, 4, 5))
+    yield LossCase(rng.normal(0, 3, (2, 3, 7)), rng.integers(0, 7, (2, 3)))
+    # short by 1/2 and not at all; leading by 5/4 and by more; short by 5/2 and 3/2
+    yield LossCase(
+        np.array([[1.0, 0.5, -3.0], [1.75, 0.5, 3.0], [0.0, 1.5, 0.5]]),
+        np.array([0, 2, 0]),
+        loss=4.5 / 3,
+        dpredictions=[[-1 / 3, 1 / 3, 0], [0, 0, 0], [-2 / 3, 1 / 3, 1 / 3]],
+        score=2 / 3,
+    )
+
+
 def _squared_error_cases() -> Iterator[LossCase]:
     rng = np.random.default_rng(0)
     yield LossCase(rng.standard_normal((5, 2)), rng.standard_normal((5, 2)))
@@ -266,6 +349,15 @@ LOSSES: dict[str, Loss] = {
         accuracy,
         no_spread,
         _softmax_cross_entropy_cases,
+    ),
+    "hinge_loss": Loss(
+        hinge_loss,
+        reference_hinge_loss,
+        check_labels,
+        "accuracy",
+        accuracy,
+        no_spread,
+        _hinge_loss_cases,
     ),
     "squared_error": Loss(
         squared_error,

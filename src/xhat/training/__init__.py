@@ -1,7 +1,7 @@
 """Training: the loop, the optimizers, schedules of the learning rate, and the files that networks are kept in."""
 
 from xhat.training import schedules
-from xhat.training.optimizers import OPTIMIZERS, SGD, Adam, Momentum, Optimizer
+from xhat.training.optimizers import OPTIMIZERS, SGD, Adam, Momentum, Optimizer, RMSProp
 from xhat.training.trainer import Epoch, History, Progress, Trainer
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Momentum",
     "Optimizer",
     "Progress",
+    "RMSProp",
     "Trainer",
     "schedules",
 ]

@@ -41,7 +41,7 @@ class Optimizer(ABC):
         gradients : mapping of str to array
             A gradient for each, by the same names and of the same shapes.
         learning_rate : float
-            Unit of parameter² per loss for SGD and momentum, of the parameter for Adam.
+            Unit of parameter² per loss for SGD and momentum, of the parameter for RMSProp and Adam.
 
         Raises
         ------
@@ -131,6 +131,42 @@ class Momentum(Optimizer):
         values += move.astype(values.dtype, copy=False)
 
 
+class RMSProp(Optimizer):
+    """RMSProp: divide the gradient by its averaged size.
+
+        r = decay * r + (1 - decay) * dw²
+        w = w - learning_rate * dw / (sqrt(r) + eps)
+
+    Parameters
+    ----------
+    decay : float
+        Share of the old average that is kept, in [0, 1); no unit.
+    eps : float
+        Keeps the quotient finite; unit of the gradient.
+
+    References
+    ----------
+    Tieleman, Hinton 2012, "Neural networks for machine learning", lecture 6.5; eps outside the root, as is usual since.
+    """
+
+    slots = 1
+
+    def __init__(self, decay: float = 0.99, eps: float = 1e-8) -> None:
+        super().__init__()
+        advice = "The decay is the share of the old average that is kept; 0.99 is usual."
+        self.decay = as_real("RMSProp", "decay", decay, 0.0, 1.0, advice, below=True)
+        self.eps = as_real("RMSProp", "eps", eps, 0.0, math.inf, "The usual one is 1e-8.", above=True)
+
+    def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
+        """Change one parameter in place, and its average."""
+        (r,) = memory
+        number = gradient.dtype.type
+        r += number(1 - self.decay) * (gradient * gradient - r)
+        size = np.sqrt(r)
+        size += number(self.eps)
+        values -= (number(learning_rate) * (gradient / size)).astype(values.dtype, copy=False)
+
+
 class Adam(Optimizer):
     """Adam: divide the averaged gradient by its averaged size.
 
@@ -176,4 +212,4 @@ def _wide(values: Array) -> np.dtype[Any]:
     return values.dtype if values.dtype.itemsize >= 4 else np.dtype(np.float32)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "momentum": Momentum, "adam": Adam}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "momentum": Momentum, "rmsprop": RMSProp, "adam": Adam}

@@ -113,7 +113,7 @@ class Trainer:
     ----------
     network : Sequential
         Changed in place.
-    optimizer : {"adam", "momentum", "sgd"} or Optimizer
+    optimizer : {"adam", "rmsprop", "momentum", "sgd"} or Optimizer
         How gradients change parameters.
     learning_rate : float
         Positive; see the optimizer for its unit.
