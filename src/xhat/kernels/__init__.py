@@ -27,7 +27,6 @@ from __future__ import annotations
 import operator
 import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, cast
 
 import numpy as np
@@ -510,7 +509,8 @@ def _granted_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         # cgroup v2: "quota period" in microseconds, or "max period"
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        with open("/sys/fs/cgroup/cpu.max") as file:  # not pathlib: its import takes as long as five rooms of xhat
+            quota, period = file.read().split()
         cpus = min(cpus, -(-int(quota) // int(period)))
     except (OSError, ValueError):
         pass

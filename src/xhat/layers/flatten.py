@@ -5,6 +5,8 @@ No number changes; the gradient goes back into the shape that x had.
 Derivation: docs/flatten.md
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple

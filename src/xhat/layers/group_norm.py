@@ -15,6 +15,8 @@ Source: Wu, He 2018, "Group normalization", arXiv:1803.08494, eqs. (1), (2), (6)
 Derivation: docs/group_norm.md
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -12,6 +12,8 @@ Source: Ulyanov, Vedaldi, Lempitsky 2016, "Instance normalization", arXiv:1607.0
 Derivation: docs/instance_norm.md
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple

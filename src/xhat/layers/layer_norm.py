@@ -13,6 +13,8 @@ Source: Ba, Kiros, Hinton 2016, "Layer normalization", arXiv:1607.06450, eqs. (3
 Derivation: docs/layer_norm.md
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple

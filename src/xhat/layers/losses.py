@@ -23,6 +23,8 @@ squared error, for numbers:
 Derivations: docs/softmax_cross_entropy.md, docs/hinge_loss.md
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np

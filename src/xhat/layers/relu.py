@@ -5,6 +5,8 @@
 At x = 0 the function has a corner; the gradient there is taken as 0. A NaN stays a NaN.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -13,6 +13,8 @@ Source: Zhang, Sennrich 2019, "Root mean square layer normalization", arXiv:1910
 Derivation: docs/rms_norm.md
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple

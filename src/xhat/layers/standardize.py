@@ -6,6 +6,8 @@ As the first layer of a network it travels in the network's file, so that predic
 forget, or repeat, the scaling.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -169,7 +171,7 @@ class Standardize(Layer):
         self.state = {"mean": np.zeros(self.features), "std": np.ones(self.features)}
 
     @classmethod
-    def of(cls, x: ArrayLike, *, shared: bool = False) -> "Standardize":
+    def of(cls, x: ArrayLike, *, shared: bool = False) -> Standardize:
         """Return the layer that standardizes `x`.
 
         Parameters

@@ -71,7 +71,9 @@ class Optimizer(ABC):
         for name, values in parameters.items():
             if name not in self.memory:
                 self.memory[name] = tuple(np.zeros(values.shape, _wide(values)) for _ in range(self.slots))
-            self.change(values, gradients[name].astype(_wide(values), copy=False), learning_rate, *self.memory[name])
+            gradient = gradients[name].astype(_wide(values), copy=False)
+            with np.errstate(over="ignore"):  # what the type cannot hold is Inf, as everywhere
+                self.change(values, gradient, learning_rate, *self.memory[name])
 
     @abstractmethod
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:

@@ -1,5 +1,7 @@
 """Batch normalization in a network: parameters, running statistics, settings; and where it must be right."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

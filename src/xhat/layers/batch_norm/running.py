@@ -1,5 +1,7 @@
 """What prediction normalizes with: mean and variance over all batches seen."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
