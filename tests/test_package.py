@@ -108,7 +108,7 @@ def test_import_costs_little_beyond_numpy():
         """
     numpy_seconds, seconds = min((tuple(map(float, run(code).split())) for _ in range(7)), key=lambda pair: pair[1])
     # On a loaded machine everything takes longer; NumPy's own import says by how much.
-    assert seconds < max(0.050, 0.75 * numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
+    assert seconds < max(0.050, numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
 
 
 def test_all_names_what_is_public():
