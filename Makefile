@@ -36,6 +36,7 @@ without-compiler:
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/norms.py $(ARGS)
+	$(BIN)/python benchmarks/convolution.py $(ARGS)
 
 # The kernel tests on builds that watch memory (address, undefined behaviour) and threads, in an environment of their
 # own: an editable install would put the ordinary module before the watched one.
