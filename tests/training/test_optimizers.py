@@ -83,3 +83,10 @@ def test_names_shapes_and_types(kind):
     assert (w < 1).all()
     assert (b == 1).all()
     assert all(kept.dtype == np.float32 for arrays in optimizer.memory.values() for kept in arrays)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.values())
+def test_a_step_too_large_for_the_type_shows_without_a_warning(kind):
+    w = np.ones(2, np.float32)
+    kind().update({"w": w}, {"w": np.array([1e30, -1e30])}, 1e308)
+    assert not np.isfinite(w).any()

@@ -72,7 +72,7 @@ class Optimizer(ABC):
             if name not in self.memory:
                 self.memory[name] = tuple(np.zeros(values.shape, _wide(values)) for _ in range(self.slots))
             gradient = gradients[name].astype(_wide(values), copy=False)
-            with np.errstate(over="ignore"):  # what the type cannot hold is Inf, as everywhere
+            with np.errstate(all="ignore"):  # what the type cannot hold is Inf, and Inf * 0 NaN, as everywhere
                 self.change(values, gradient, learning_rate, *self.memory[name])
 
     @abstractmethod
