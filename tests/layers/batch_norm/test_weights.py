@@ -120,7 +120,7 @@ def test_offsets_cost_no_digits(variant, dtype, rng):
 def test_a_scale_of_all_weights_changes_nothing_but_the_count(rng):
     x, weights = rng.standard_normal((6, 3)), rng.random(6)
     y, cache = batch_norm.forward(x, weights=weights)
-    for scale in (2.0**-40, 2.0**40):
+    for scale in (2.0**-300, 2.0**-40, 2.0**40, 2.0**300):
         other, scaled = batch_norm.forward(x, weights=scale * weights)
         assert np.allclose(other, y, rtol=1e-13, atol=1e-15)
         assert scaled.count == pytest.approx(scale * cache.count)
@@ -186,6 +186,9 @@ WRONG = [
      f"batch_norm.forward: expected weights >= 0 and finite, got nan. {ADVICE}"),
     (lambda: batch_norm.forward(X, weights=[1e308] * 4), ValueError,
      f"batch_norm.forward: expected weights >= 0 and finite, got a sum of inf. {ADVICE}"),
+    (lambda: batch_norm.forward(X, weights=[5e-324] * 4), ValueError,
+     "batch_norm.forward: expected weights with a sum from 1e-100 to 1e+100, got 3.95253e-323. "
+     "A common factor changes nothing but the count: take one that brings the largest near 1."),
     (lambda: batch_norm.forward(X, weights=["a"] * 4), TypeError,
      f"batch_norm.forward: expected weights of type float16, bfloat16, float32 or float64 or integer, got <U1. {ADVICE}"),
     (lambda: batch_norm.forward(X, weights=np.ma.ones(4)), TypeError,

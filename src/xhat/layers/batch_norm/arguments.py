@@ -21,6 +21,7 @@ from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.reference import Cache, FixedCache, Moments, Sums, batch_axis
 from xhat.layers.batch_norm.virtual import VirtualCache
 
+_LEAST_TOTAL = 1e-100  # products with smaller weights lose their digits, those with larger ones overflow
 FROM_FORWARD = "Pass on the cache that forward returned."
 
 
@@ -60,12 +61,17 @@ def as_weights(who: str, name: str, weights: ArrayLike | None, x: Array, axis: i
     )
     given = np.broadcast_to(given.reshape(given.shape + (1,) * (len(entries) - given.ndim)), entries)
     values = np.ascontiguousarray(given, np.float64)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         total = values.sum()
     if values.size and not (values.min() >= 0 and math.isfinite(total)):
         worst = values[~((values >= 0) & np.isfinite(values))]
         got = f"{worst[0]:g}" if worst.size else f"a sum of {total:g}"
         raise ValueError(f"{who}: expected {name} >= 0 and finite, got {got}. {advice}")
+    if total > 0 and not _LEAST_TOTAL <= total <= 1 / _LEAST_TOTAL:
+        raise ValueError(
+            f"{who}: expected {name} with a sum from {_LEAST_TOTAL:g} to {1 / _LEAST_TOTAL:g}, got {total:g}. "
+            "A common factor changes nothing but the count: take one that brings the largest near 1."
+        )
     return values
 
 
