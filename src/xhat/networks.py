@@ -36,10 +36,16 @@ IMAGE_NORMALIZATIONS: dict[str, type[Layer]] = {
 }
 """Likewise those that `cnn` takes: a number of channels is enough to make them."""
 
-_OUTPUT_AXIS: dict[type[Affine | Conv2d], int] = {
-    Affine: 1,
-    Conv2d: 0,
-}  # of w, in the layers that can take in a batch norm
+
+class _Outputs(NamedTuple):
+    """Where the outputs of a product lie: the axis of its weights, and the axes of its result that count them."""
+
+    of_w: int
+    of_y: tuple[int, ...]
+
+
+_PRODUCTS: dict[type[Layer], _Outputs] = {Affine: _Outputs(1, (1, -1)), Conv2d: _Outputs(0, (1, -3))}
+"""The layers that can take in a batch norm that follows them."""
 
 _EVALUATION_BATCH = 1024
 
@@ -351,10 +357,10 @@ class Sequential:
         layers: list[Layer] = []
         for layer in folded.layers:
             before = layers[-1] if layers else None
-            if not isinstance(before, tuple(_OUTPUT_AXIS)) or not _follows(layer, before.outputs):
+            if not isinstance(before, Affine | Conv2d) or not _follows(layer, before):
                 layers.append(layer)
                 continue
-            axis = _OUTPUT_AXIS[type(before)]
+            axis = _PRODUCTS[type(before)].of_w
             w, b = before.parameters["w"], before.parameters.get("b")
             gamma, beta = layer.parameters.get("gamma"), layer.parameters.get("beta")
             statistics = layer.statistics
@@ -382,9 +388,11 @@ class Sequential:
                 yield f"{i}.{name}", layer, values
 
 
-def _follows(layer: Layer, outputs: int) -> TypeGuard[BatchNorm]:
+def _follows(layer: Layer, before: Affine | Conv2d) -> TypeGuard[BatchNorm]:
     """Tell whether a layer is a batch norm whose channels are the outputs of the layer before it."""
-    return isinstance(layer, BatchNorm) and layer.channels == outputs and layer.channel_axis in (1, -1)
+    if not isinstance(layer, BatchNorm) or layer.channels != before.outputs:
+        return False
+    return layer.channel_axis in _PRODUCTS[type(before)].of_y
 
 
 def _names(what: str, names: Sequence[str] | None) -> tuple[str, ...] | None:

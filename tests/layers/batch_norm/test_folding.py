@@ -52,7 +52,21 @@ def test_a_network_folds(rng):
         assert not any(np.shares_memory(values, other) for other in folded.parameters.values())
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_takes_a_batch_norm_in(bias, rng):
+    layers = [xhat.Conv2d(2, 3, 3, padding=1, bias=bias, rng=0, dtype=np.float64), xhat.BatchNorm(3, dtype=np.float64)]
+    net = xhat.Sequential([*layers, xhat.ReLU(), xhat.Flatten(), xhat.Affine(75, 2, rng=1, dtype=np.float64)])
+    x = rng.normal(1, 2, (20, 2, 5, 5))
+    net.forward(x, training=True)
+    folded = net.fold()
+    assert [type(layer).__name__ for layer in folded.layers] == ["Conv2d", "ReLU", "Flatten", "Affine"]
+    true = net.predict(x)
+    assert np.abs(folded.predict(x) - true).max() < 1e-13 * np.abs(true).max()
+
+
 def test_what_cannot_be_folded_stays(rng):
+    columns = xhat.Sequential([xhat.Conv2d(2, 3, 3, rng=0), xhat.BatchNorm(3, channel_axis=-1)])
+    assert len(columns.fold().layers) == 2  # it normalizes columns of the image, which the filters do not tell apart
     layers = [xhat.BatchNorm(4), xhat.Affine(4, 3, rng=0), xhat.ReLU(), xhat.BatchNorm(3), xhat.LayerNorm(3)]
     net = xhat.Sequential(layers)
     assert [repr(layer) for layer in net.fold().layers] == [repr(layer) for layer in layers]
