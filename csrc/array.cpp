@@ -61,7 +61,9 @@ Array::Array(const char* who, const char* name, nb::handle object, Access access
   const std::string got = fits ? "" : type_text(view_);
   if (got.empty() && !problem) return;
   PyBuffer_Release(&view_);    // a constructor that throws has no destructor
-  if (!got.empty()) raise_type(expected() + " of " + (floating ? "native " : "") + wanted + ", got " + got + ". Convert it with astype.");
+  if (!got.empty())
+    raise_type(expected() + " of " + (floating ? "native " : "") + wanted + ", got " + got +
+               ". Convert it with astype.");
   raise_value(expected() + problem);
 }
 

@@ -74,11 +74,6 @@ class RowWeights {
   Index row_;
 };
 
-template <class W>
-constexpr bool kGiven = false;
-template <class W>
-constexpr bool kGiven<const W&> = W::given;
-
 // What a formula needs to know of one channel.
 template <int K>
 struct Constants {
@@ -335,7 +330,7 @@ inline double mean_low_of(const Centre& centre, Index c) { return centre.mean_lo
 
 // Scalar: centred = (x - mean) - mean_low, and 0 where x is missing
 template <class W, class L>
-XHAT_INLINE inline Lanes centre(const W& weights, Index at, L lanes, const Lanes& x, const Lanes& mean,
+XHAT_INLINE inline Lanes centred_at(const W& weights, Index at, L lanes, const Lanes& x, const Lanes& mean,
                                 const Lanes& mean_low) {
   const Lanes centred = (x - mean) - mean_low;
   if constexpr (W::given)
@@ -351,8 +346,9 @@ void channel_statistics(const Group& group, const T* x, const W& weights, double
   if constexpr (!W::given) {
     group.moments(x, [=](Index c, const Moments& moments) { set_statistics(statistics, c, moments, eps); });
   } else {
-    // The first pass finds the means, from 0; where that was far, another one finds the variances around them. What
-    // the passes add up lies where the statistics will be.
+    // The first pass measures from 0. Where that was far from the mean, another one measures from what was found, and
+    // where weights are so unequal that this was rough, a third. What a pass adds up lies where the statistics will be;
+    // the mean that it finds is the next one's shift.
     double *const shift = statistics.mean, *const first = statistics.mean_low, *const second = statistics.var;
     for (Index c = group.first(); c < group.last(); ++c) shift[c] = 0;
     bool reliable = false;
@@ -396,33 +392,33 @@ void normalize(const Group& group, const T* x, const W& weights, const double* g
 
 // Scalar: dgamma = sum of dy * centred * rstd     dbeta = sum of dy, but for where x is missing
 template <class T, class Group, class W>
-void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, Centre centre_, double* dgamma,
+void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, Centre centre, double* dgamma,
                          double* dbeta) {
-  group.sum([=](Index c) { return Constants<2>{{centre_.mean[c], mean_low_of(centre_, c)}}; },
+  group.sum([=](Index c) { return Constants<2>{{centre.mean[c], mean_low_of(centre, c)}}; },
             [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
               const auto& [mean, mean_low] = constants;
               const Lanes x_here = load(x + at, lanes);
               Lanes dy_here = load(dy + at, lanes);
               if constexpr (W::given) dy_here = where_there(weights.at(at, lanes), x_here, dy_here);
-              return Terms<2>{dy_here, dy_here * centre(weights, at, lanes, x_here, mean, mean_low)};
+              return Terms<2>{dy_here, dy_here * centred_at(weights, at, lanes, x_here, mean, mean_low)};
             },
             dbeta, dgamma);
-  for (Index c = group.first(); c < group.last(); ++c) dgamma[c] *= centre_.rstd[c];
+  for (Index c = group.first(); c < group.last(); ++c) dgamma[c] *= centre.rstd[c];
 }
 
 // Scalar: out = gamma * rstd * (dy - w * mean(dy) - w * centred * (rstd * mean(dy * x_hat))), and 0 where x is missing
 template <class T, class Group, class W>
 void input_gradient(const Group& group, const T* dy, const T* x, const W& weights, double total, const double* gamma,
-                    Centre centre_, const double* dgamma, const double* dbeta, T* out) {
+                    Centre centre, const double* dgamma, const double* dbeta, T* out) {
   group.map(
       [=](Index c) {
-        return Constants<5>{{centre_.mean[c], mean_low_of(centre_, c), gamma_of(gamma, c) * centre_.rstd[c],
-                             dbeta[c] / total, centre_.rstd[c] * (dgamma[c] / total)}};
+        return Constants<5>{{centre.mean[c], mean_low_of(centre, c), gamma_of(gamma, c) * centre.rstd[c],
+                             dbeta[c] / total, centre.rstd[c] * (dgamma[c] / total)}};
       },
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
         const auto& [mean, mean_low, scale, along_ones, along_x] = constants;
         const Lanes x_here = load(x + at, lanes), dy_here = load(dy + at, lanes);
-        const Lanes centred = centre(weights, at, lanes, x_here, mean, mean_low);
+        const Lanes centred = centred_at(weights, at, lanes, x_here, mean, mean_low);
         if constexpr (W::given) {
           const Lanes weight = weights.at(at, lanes);
           const Lanes dx = scale * ((dy_here - weight * along_ones) - weight * centred * along_x);
@@ -493,13 +489,13 @@ void channels_backward(const T* dy, const T* x, Weights weights, const double* g
 template <class T>
 void channels_apply_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
                              double* dgamma, double* dbeta, ChannelsShape sizes) {
-  by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
+  by_group(Shape(sizes), weights.entries, [=]<class W>(const auto& group, const W& each) {
     parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
     // Scalar: out = gamma * rstd * dy, and 0 where x is missing
     group.map([=](Index c) { return Constants<1>{{gamma_of(gamma, c) * centre.rstd[c]}}; },
               [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
                 Lanes dx = constants[0] * load(dy + at, lanes);
-                if constexpr (kGiven<decltype(each)>)
+                if constexpr (W::given)
                   dx = where_there(each.at(at, lanes), load(x + at, lanes), dx);
                 store(out + at, dx, lanes);
               });

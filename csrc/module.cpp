@@ -196,14 +196,15 @@ class Arguments {
     const bool fits = size >= 1 && stride >= 1 && stride <= kMostSteps && padding >= 0 && padding <= kMostSteps &&
                       size <= length + 2 * padding;
     if (fits) return {size, stride, padding, (length + 2 * padding - size) / stride + 1};
-    throw nb::value_error((std::string(who_) + ": expected windows inside the padded " + name + " with stride >= 1, got size " +
+    throw nb::value_error((std::string(who_) + ": expected windows inside the padded " + name +
+                           " with stride >= 1, got size " +
                            std::to_string(size) + ", stride " + std::to_string(stride) + ", padding " +
                            std::to_string(padding) + ", " + name + " " + std::to_string(length) +
                            ". Make them fit x.").c_str());
   }
 
   const Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
-    return arrays_[count_++].emplace(who_, name, object, access, element);
+    return arrays_.at(count_++).emplace(who_, name, object, access, element);
   }
 
   // Nothing written may be read, or written as something else.
@@ -260,7 +261,8 @@ void rows_backward(nb::handle dy_, nb::handle x_, nb::handle gamma_, nb::handle 
 // The arguments that the functions of the channels loop share.
 class Channels : public Arguments {
  public:
-  Channels(const char* who, nb::handle x_, nb::handle weights_, double total = 0) : Arguments(who), x(Arguments::x(x_, 3, kChannels)) {
+  Channels(const char* who, nb::handle x_, nb::handle weights_, double total = 0)
+      : Arguments(who), x(Arguments::x(x_, 3, kChannels)) {
     shape = {x.size(0), x.size(1), x.size(2)};
     weights = {matrix_or_none("weights", weights_, shape.outer, shape.inner), total};
     if (!weights.entries) weights.total = static_cast<double>(shape.outer * shape.inner);
@@ -304,8 +306,8 @@ void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::hand
   const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, arguments.shape.channels);
   arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernels.channels_forward(arguments.x.template data<T>(), arguments.weights, gamma, beta, eps, out.data<T>(), statistics,
-                             arguments.shape);
+    kernels.channels_forward(arguments.x.template data<T>(), arguments.weights, gamma, beta, eps, out.data<T>(),
+                             statistics, arguments.shape);
   });
 }
 
@@ -350,8 +352,8 @@ void channels_gradient(nb::handle dy_, nb::handle x_, nb::handle weights_, doubl
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
   arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernels.channels_gradient(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, gamma, centre, dgamma, dbeta,
-                              out.data<T>(), arguments.shape);
+    kernels.channels_gradient(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, gamma, centre, dgamma,
+                              dbeta, out.data<T>(), arguments.shape);
   });
 }
 
@@ -368,8 +370,8 @@ void backward(const char* who, Kernel kernel, nb::handle dy_, nb::handle x_, nb:
   double* const dbeta = arguments.each("dbeta", dbeta_, Access::write);
   arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernel(kernels)(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, gamma, centre, out.data<T>(), dgamma,
-                    dbeta, arguments.shape);
+    kernel(kernels)(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, gamma, centre, out.data<T>(),
+                    dgamma, dbeta, arguments.shape);
   });
 }
 
@@ -380,7 +382,8 @@ void channels_backward(nb::handle dy, nb::handle x, nb::handle weights, double t
 }
 
 void channels_apply_backward(nb::handle dy, nb::handle x, nb::handle weights, nb::handle gamma, nb::handle mean,
-                             nb::handle mean_low, nb::handle rstd, nb::handle out, nb::handle dgamma, nb::handle dbeta) {
+                             nb::handle mean_low, nb::handle rstd, nb::handle out, nb::handle dgamma,
+                             nb::handle dbeta) {
   backward("channels_apply_backward", [](const auto& kernels) { return kernels.channels_apply_backward; }, dy, x,
            weights, 0, gamma, mean, mean_low, rstd, out, dgamma, dbeta);
 }

@@ -27,7 +27,7 @@ class Op(NamedTuple):
     with `dx` and, for every parameter `p`, a field `dp`. Both check what they are given, keep the type of `x`
     and may use a fast kernel. The references take and return the same, check nothing and use only arithmetic
     that also works on complex, extended-precision and exact numbers: they are the page to learn from and the
-    oracle. The two share no code.
+    oracle. The two share no code, but for what numbers worked out by hand hold.
     """
 
     forward: Callable[..., tuple[Array, Any]]

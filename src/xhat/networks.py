@@ -307,7 +307,7 @@ class Sequential:
         >>> net = xhat.Sequential([xhat.BatchNorm(2, affine=False)])
         >>> x = np.random.default_rng(0).normal(5, 3, (3000, 2))
         >>> net.recompute_statistics(x)
-        >>> bool(np.abs(net.predict(x).mean(0)).max() < 1e-6)
+        >>> bool(np.abs(net.predict(x).mean(0)).max() < 1e-12)
         True
         """
         x = as_values("Sequential.recompute_statistics", "x", x)
@@ -322,7 +322,8 @@ class Sequential:
             exact = RunningStatistics(layer.channels, update_rate=None, unbiased=layer.unbiased)
             for part in _slices(x):
                 inputs, _ = before.forward(part)
-                exact.update(batch_norm.moments(inputs.astype(self.dtype, copy=False), layer.channel_axis))
+                inputs = inputs.astype(self.dtype, copy=False) if layer.parameters else inputs  # as `forward` does
+                exact.update(batch_norm.moments(inputs, layer.channel_axis))
             layer.statistics.mean[...] = exact.mean
             layer.statistics.var[...] = exact.var
             layer.statistics.count[...] = exact.count
@@ -390,8 +391,8 @@ class Sequential:
 
 def _follows(layer: Layer, before: Affine | Conv2d) -> TypeGuard[BatchNorm]:
     """Tell whether a layer is a batch norm whose channels are the outputs of the layer before it."""
-    if not isinstance(layer, BatchNorm) or layer.channels != before.outputs:
-        return False
+    if type(layer) is not BatchNorm or type(before) not in _PRODUCTS or layer.channels != before.outputs:
+        return False  # what derives from these may compute something else
     return layer.channel_axis in _PRODUCTS[type(before)].of_y
 
 
@@ -440,7 +441,7 @@ def mlp(
     normalization : {"batch", "layer", "rms"}, optional
         None for none. Before a batch norm the affine layer has no bias: it would have no effect.
     activation : {"relu"}
-        What bends.
+        The nonlinearity.
     dropout : float
         Share dropped after each activation, in [0, 1].
     rng : int or numpy.random.Generator

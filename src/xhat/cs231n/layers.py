@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_gradient, as_parameter, as_real
+from xhat.checks import Array, as_gradient, as_parameter, as_real, check_cache
 from xhat.cs231n import years
 from xhat.cs231n.arrays import as_convolution, as_floats, as_pooling, check_axes
 from xhat.layers import affine, batch_norm, conv, group_norm, layer_norm, max_pool, relu
@@ -48,10 +48,10 @@ DropoutCache = tuple[Mapping[str, Any], Array | None]
 
 
 class GroupNormCache(NamedTuple):
-    """What backward needs, and the shape that gamma and beta came in."""
+    """What backward needs, and whether gamma and beta came as (1, C, 1, 1)."""
 
     cache: group_norm.Cache
-    shape: tuple[int, ...]
+    spread: tuple[bool, bool]
 
 
 def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array, AffineCache]:
@@ -254,13 +254,19 @@ def spatial_groupnorm_forward(
             )
     eps = gn_param.get("eps", 1e-5)
     out, cache = group_norm.forward(x, gamma.reshape(-1), beta.reshape(-1), groups=G, eps=eps)
-    return out, GroupNormCache(cache, gamma.shape)
+    return out, GroupNormCache(cache, (gamma.ndim == 4, beta.ndim == 4))
 
 
 def spatial_groupnorm_backward(dout: ArrayLike, cache: GroupNormCache) -> Gradients:
-    """Return dx (N, C, H, W), and dgamma and dbeta in the shape of gamma."""
+    """Return dx (N, C, H, W), and dgamma and dbeta in the shapes of gamma and beta."""
+    check_cache("spatial_groupnorm_backward", cache, GroupNormCache)
     dx, dgamma, dbeta = cast("Gradients", group_norm.backward(as_floats(dout)[0], cache.cache))
-    return dx, dgamma.reshape(cache.shape), dbeta.reshape(cache.shape)
+    spread_gamma, spread_beta = cache.spread
+    return (
+        dx,
+        dgamma.reshape(1, -1, 1, 1) if spread_gamma else dgamma,
+        dbeta.reshape(1, -1, 1, 1) if spread_beta else dbeta,
+    )
 
 
 def conv_forward_naive(

@@ -1,6 +1,6 @@
-"""The speed: two compiled loops, each in two directions, behind one door.
+"""The speed: compiled loops behind one door.
 
-`rows` normalizes each row of a matrix (layer, group, instance and RMS norm are views of it), `channels` each
+Two loops normalize: `rows` each row of a matrix (layer, group, instance and RMS norm are views of it), `channels` each
 channel of an array (outer, channels, inner) (batch norm). With `centred = (x - mean) - mean_low` and
 `x_hat = centred * rstd`:
 
@@ -8,18 +8,19 @@ channel of an array (outer, channels, inner) (batch norm). With `centred = (x - 
     backward   dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)),   dx_hat = dy * gamma
                dgamma = sum(dy * x_hat),   dbeta = sum(dy)
 
-In the rows loop gamma and beta are (groups, entries): the rows go by the lines in turn, and each entry serves as many
+In the rows loop gamma and beta are (groups, entries): row i uses line i % groups, and each entry serves as many
 adjacent columns as the others. Layer and RMS norm have one line and an entry per column; group norm has a line per
 group and an entry per channel of it, for all its positions; instance norm a line of one entry per channel.
 
-The kernels know arrays and no layers. They take C-contiguous float32 or float64 in native byte order and
-write into `out`, which may not share memory with an input. They compute in float64 and round once; the bits
-of the results depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or
-channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
+The kernels know arrays and no layers. They take C-contiguous float32 or float64 in native byte order and write into
+`out`, which may not share memory with an input. These two compute in float64 and round once; the bits of the results
+depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or channel. Where
+`serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
 
-Layers whose windows move over images have rooms of their own behind the same door: `convolution` and `pooling`.
+Windows that move over images have rooms of their own: `convolution`, whose products are BLAS's in the type of x, and
+`pooling`. `strided` serves rows that lie otherwise in memory, `elementwise` what NumPy needs help with.
 
-Not covered yet: float64 data beyond about 1e150, whose squares overflow.
+Not covered yet: float64 data beyond about 1e154, whose squares overflow.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ def forward(
     Notes
     -----
     float32 and float64 products are taken by BLAS in the type of `x`, a few images at a time; the bias is added in that
-    type, which rounds once more, by at most half a unit of y. Without the native module, and for 16-bit types, they
-    are taken in float64. Zeros of the padding take part: an Inf in `w` makes NaN of them.
+    type, which rounds once more, by at most half a unit in the last place of y. Without the native module, and for
+    16-bit types, they are taken in float64. Zeros of the padding take part: an Inf in `w` makes NaN of them.
 
     References
     ----------

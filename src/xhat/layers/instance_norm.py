@@ -8,7 +8,8 @@ It is batch norm on a batch of one, sample by sample, so gamma is constant where
     dx = gamma * rstd * (dy - mean(dy) - x_hat * mean(dy * x_hat))
     dgamma = sum over samples and positions of dy * x_hat          dbeta = sum over samples and positions of dy
 
-Source: Ulyanov, Vedaldi, Lempitsky 2016, "Instance normalization", arXiv:1607.08022; gamma and beta as is usual since.
+Source: Ulyanov, Vedaldi, Lempitsky 2016, "Instance normalization", arXiv:1607.08022; gamma and beta
+as has become usual.
 Derivation: docs/instance_norm.md
 """
 

@@ -9,7 +9,8 @@ vector (the mean was removed) and along x_hat (the length was fixed).
     dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
     dgamma = sum over samples of dy * x_hat          dbeta = sum over samples of dy
 
-Source: Ba, Kiros, Hinton 2016, "Layer normalization", arXiv:1607.06450, eqs. (3) and (4); eps as is usual since.
+Source: Ba, Kiros, Hinton 2016, "Layer normalization", arXiv:1607.06450, eqs. (3) and (4); with eps,
+as has become usual.
 Derivation: docs/layer_norm.md
 """
 

@@ -9,7 +9,7 @@ length was fixed). A shift of x is no longer undone, and nothing is taken off fo
     dx = rstd * (dx_hat - x_hat * mean(dx_hat * x_hat))
     dgamma = sum over samples of dy * x_hat
 
-Source: Zhang, Sennrich 2019, "Root mean square layer normalization", arXiv:1910.07467; eps as is usual since.
+Source: Zhang, Sennrich 2019, "Root mean square layer normalization", arXiv:1910.07467; with eps, as has become usual.
 Derivation: docs/rms_norm.md
 """
 

@@ -148,7 +148,8 @@ class RMSProp(Optimizer):
 
     References
     ----------
-    Tieleman, Hinton 2012, "Neural networks for machine learning", lecture 6.5; eps outside the root, as is usual since.
+    Tieleman, Hinton 2012, "Neural networks for machine learning", lecture 6.5; eps outside the root, as has
+    become usual.
     """
 
     slots = 1

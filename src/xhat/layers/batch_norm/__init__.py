@@ -12,12 +12,17 @@ In both, dgamma = sum(dy * x_hat) and dbeta = sum(dy) over batch and positions.
 
 Source: Ioffe, Szegedy 2015, "Batch normalization", arXiv:1502.03167, algorithms 1 and 2; the backward pass in closed
 form follows from the unnumbered equations of its section 3. Derivation: docs/batch_norm.md
+
+In reading order: `reference` is the page of the mathematics, with weights; `virtual_batches` and `renormalization`
+are two more on top of it; `arguments` judges what comes in, `compute` lets a kernel or the reference compute, `pair`
+makes the public functions of these; `running_statistics`, `folding` and `nine_steps` stand beside; `layer` puts it
+into a network and says where it must be right. (No file has the name of a public function: in a package one would
+hide the other.)
 """
 
-from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.folding import fold
-from xhat.layers.batch_norm.graph import GRAPH, StepGradients, Steps, steps
 from xhat.layers.batch_norm.layer import BatchNorm
+from xhat.layers.batch_norm.nine_steps import GRAPH, StepGradients, Steps, steps
 from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, apply, backward, forward, moments, renorm, sums
 from xhat.layers.batch_norm.reference import (
     Cache,
@@ -30,8 +35,9 @@ from xhat.layers.batch_norm.reference import (
     reference_backward,
     reference_forward,
 )
-from xhat.layers.batch_norm.running import RunningStatistics
-from xhat.layers.batch_norm.virtual import VirtualCache
+from xhat.layers.batch_norm.renormalization import RenormCache
+from xhat.layers.batch_norm.running_statistics import RunningStatistics
+from xhat.layers.batch_norm.virtual_batches import VirtualCache
 
 __all__ = [
     "FIXED",
@@ -77,4 +83,4 @@ for _kind in (
     Sums,
     VirtualCache,
 ):
-    _kind.__module__ = __name__  # the rooms inside are nobody's business: messages and pickles name the layer
+    _kind.__module__ = __name__  # messages and pickles name the layer, wherever in it a class is written

@@ -17,9 +17,9 @@ from xhat.checks import (
     as_values,
     check_cache,
 )
-from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.reference import Cache, FixedCache, Moments, Sums, batch_axis
-from xhat.layers.batch_norm.virtual import VirtualCache
+from xhat.layers.batch_norm.renormalization import RenormCache
+from xhat.layers.batch_norm.virtual_batches import VirtualCache
 
 _LEAST_TOTAL = 1e-100  # products with smaller weights lose their digits, those with larger ones overflow
 FROM_FORWARD = "Pass on the cache that forward returned."
@@ -110,6 +110,16 @@ def as_sums(who: str, sums: object, shape: tuple[int, ...]) -> Sums:
     if type(sums) is not Sums:
         raise TypeError(f"{who}: expected sums as batch_norm.Sums, got {type(sums).__name__}. {advice}")
     return Sums(*(as_statistic(who, f"sums.{name}", getattr(sums, name), shape, advice) for name in Sums._fields))
+
+
+def as_r_max(who: str, r_max: object) -> float:
+    """Return the limit of r."""
+    return as_real(who, "r_max", r_max, 1.0, math.inf, "It limits the ratio of two roots; 1 makes it 1.")
+
+
+def as_d_max(who: str, d_max: object) -> float:
+    """Return the limit of d."""
+    return as_real(who, "d_max", d_max, 0.0, math.inf, "It limits a shift in deviations; 0 allows none.")
 
 
 def as_cache(who: str, cache: object, owner: str = "cache.") -> Cache:

@@ -61,7 +61,8 @@ def normalize(
         var = moments.squares / (moments.count or 1)
         statistics = Statistics(moments.mean, moments.mean_low, var, rstd_of(var, eps))
         write_with(x, axis, gamma, beta, weights, statistics, y)
-    _check_range(who, x, axis, weights, statistics.var)
+    if moments is None:
+        _check_range(who, x, axis, weights, statistics.var)
     return Cache(x, gamma, beta, *statistics, count if moments is None else moments.count, axis, weights)
 
 
@@ -120,9 +121,8 @@ def gradient_fixed(dy: Array, cache: FixedCache, dx: Array) -> Sums:
         return Sums(*kernels.channels_apply_backward(*views, mean, None, rstd, _view(dx, axis)))
     ones = np.ones_like(mean)
     with np.errstate(all="ignore"):
-        dx[...] = reference_apply_backward(dy.astype(np.float64), cache).dx
-        both = cache._replace(x=x.astype(np.float64), gamma=ones, beta=ones)
-        _, dgamma, dbeta = reference_apply_backward(dy.astype(np.float64), both)
+        both = cache._replace(x=x.astype(np.float64), gamma=ones if gamma is None else gamma, beta=ones)
+        dx[...], dgamma, dbeta = reference_apply_backward(dy.astype(np.float64), both)
     assert dgamma is not None
     assert dbeta is not None
     return Sums(dgamma, dbeta)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_axis, as_eps, as_parameter, as_values
+from xhat.checks import Array, as_axis, as_eps, as_parameter
 from xhat.layers.batch_norm.arguments import as_fixed
 from xhat.layers.batch_norm.compute import rstd_of, wide
 
@@ -39,7 +39,7 @@ def fold(
     Returns
     -------
     w, b : array
-        Type of `w`; computed in float64 and rounded once.
+        Type of `w` (float64 for integers); computed in float64 and rounded once.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def fold(
     True
     """
     who = "batch_norm.fold"
-    w = as_values(who, "w", w)
+    w = as_parameter(who, "w", w, (None,) * np.ndim(w), "Give the weights of an affine layer or of a convolution.")
     axis = as_axis(who, "output_axis", output_axis, w.ndim)
     shape = w.shape[axis : axis + 1]
     advice = f"The output axis {axis} of w has size {shape[0]}; choose another with output_axis."
@@ -68,11 +68,11 @@ def fold(
     )
     mean, var = as_fixed(who, mean, var, shape)
     rstd = rstd_of(var, as_eps(who, eps))
-    slope = rstd if gamma is None else rstd * wide(gamma)
-    shift = -mean if b is None else wide(b) - mean
-    folded_b = shift * slope if beta is None else shift * slope + wide(beta)
-    along_w = slope.reshape([-1 if i == axis else 1 for i in range(w.ndim)])
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        slope = rstd if gamma is None else rstd * wide(gamma)
+        shift = -mean if b is None else wide(b) - mean
+        folded_b = shift * slope if beta is None else shift * slope + wide(beta)
+        along_w = slope.reshape([-1 if i == axis else 1 for i in range(w.ndim)])
         folded = (w * along_w).astype(w.dtype), folded_b.astype(w.dtype)
     if not all(np.isfinite(values).all() for values in folded):
         raise ValueError(

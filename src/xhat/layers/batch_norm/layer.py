@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from xhat.checks import Array, as_axis, as_count, as_eps, as_flag, as_parameter_dtype
 from xhat.core import Case, Layer, Op
-from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL, as_d_max, as_r_max
-from xhat.layers.batch_norm.running import RunningStatistics
+from xhat.layers.batch_norm.arguments import as_d_max, as_r_max
+from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL
+from xhat.layers.batch_norm.running_statistics import RunningStatistics
 
 
 class BatchNorm(Layer):
@@ -96,13 +97,9 @@ class BatchNorm(Layer):
         self.channel_axis = as_axis(who, "channel_axis", channel_axis, None)
         self.affine = as_flag(who, "affine", affine)
         self.frozen = frozen
-        self.renorm = renorm
-        if virtual_batch is not None:
-            advice = "Give the samples per virtual batch."
-            virtual_batch = as_count(who, "virtual_batch", virtual_batch, 1, advice)
-            if renorm is not None:
-                raise ValueError(f"{who}: expected virtual_batch or renorm, got both. Choose one of them.")
+        self._renorm = None
         self.virtual_batch = virtual_batch
+        self.renorm = renorm
         kind = as_parameter_dtype(who, dtype)
         if self.affine:
             self.parameters = {"gamma": np.ones(self.channels, kind), "beta": np.zeros(self.channels, kind)}
@@ -141,7 +138,25 @@ class BatchNorm(Layer):
                     f"BatchNorm: expected renorm as (r_max, d_max), got {limits!r}. Give (3.0, 5.0), or None."
                 )
             limits = as_r_max("BatchNorm", limits[0]), as_d_max("BatchNorm", limits[1])
+            self._check_one_kind(self.virtual_batch, limits)
         self._renorm = limits
+
+    @property
+    def virtual_batch(self) -> int | None:
+        """Samples per virtual batch, or None."""
+        return self._virtual_batch
+
+    @virtual_batch.setter
+    def virtual_batch(self, size: int | None) -> None:
+        if size is not None:
+            size = as_count("BatchNorm", "virtual_batch", size, 1, "Give the samples per virtual batch.")
+        self._check_one_kind(size, self._renorm)
+        self._virtual_batch = size
+
+    @staticmethod
+    def _check_one_kind(virtual_batch: int | None, renorm: tuple[float, float] | None) -> None:
+        if virtual_batch is not None and renorm is not None:
+            raise ValueError("BatchNorm: expected virtual_batch or renorm, got both. Choose one of them.")
 
     @property
     def frozen(self) -> bool:

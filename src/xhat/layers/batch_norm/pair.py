@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_count, as_eps, as_gradient, as_output, as_real, check_cache
+from xhat.checks import Array, as_count, as_eps, as_gradient, as_output, check_cache
 from xhat.core import Op
 from xhat.layers.batch_norm import compute
 from xhat.layers.batch_norm.arguments import (
     as_cache,
+    as_d_max,
     as_fixed,
     as_fixed_cache,
     as_inputs,
     as_moments,
+    as_r_max,
     as_renorm_cache,
     as_sums,
     as_virtual_cache,
@@ -24,14 +25,6 @@ from xhat.layers.batch_norm.arguments import (
     check_enough,
     check_whole,
     count_of,
-)
-from xhat.layers.batch_norm.correction import (
-    RenormCache,
-    corrected,
-    correction,
-    parameter_gradients,
-    reference_renorm,
-    reference_renorm_backward,
 )
 from xhat.layers.batch_norm.reference import (
     Cache,
@@ -45,7 +38,15 @@ from xhat.layers.batch_norm.reference import (
     reference_backward,
     reference_forward,
 )
-from xhat.layers.batch_norm.virtual import (
+from xhat.layers.batch_norm.renormalization import (
+    RenormCache,
+    corrected,
+    correction,
+    parameter_gradients,
+    reference_renorm,
+    reference_renorm_backward,
+)
+from xhat.layers.batch_norm.virtual_batches import (
     VirtualCache,
     reference_virtual,
     reference_virtual_backward,
@@ -174,6 +175,11 @@ def forward(
                 f"{who}: expected moments of at least the {own:g} values of this x, got {moments.count:g}. "
                 "Merge what batch_norm.moments returned for all parts."
             )
+        if weights is None and 0 < moments.count <= 1:
+            raise ValueError(
+                f"{who}: expected moments of at least 2 values per channel, got {moments.count:g}. "
+                "Use a larger batch, batch_norm.apply with fixed statistics, or layer_norm."
+            )
     if virtual_batch is not None:
         virtual_batch = as_count(who, "virtual_batch", virtual_batch, 1, "Give the samples per virtual batch.")
         parts = list(virtual_batches(x.shape, axis, virtual_batch))
@@ -274,8 +280,8 @@ def renorm(
     """Normalize with the batch's statistics, then bring the result where running statistics would have put it.
 
     y = (x_hat * r + d) * gamma + beta, with r and d from the two kinds of statistics, clipped, and constants in the
-    backward pass. With r_max = 1 and d_max = 0 it is batch norm; without a limit its output is that of `apply`, but its
-    gradient knows that the batch's statistics move.
+    backward pass. With r_max = 1 and d_max = 0 it is batch norm; where the limits are not reached its output is that of
+    `apply`, but its gradient knows that the batch's statistics move.
 
     Parameters
     ----------
@@ -473,16 +479,6 @@ def sums(dy: ArrayLike, cache: Cache) -> Sums:
     who = "batch_norm.sums"
     kept = as_cache(who, cache)
     return compute.sums_of(as_gradient(who, dy, kept.x.shape, kept.x.dtype), kept)
-
-
-def as_r_max(who: str, r_max: object) -> float:
-    """Return the limit of r."""
-    return as_real(who, "r_max", r_max, 1.0, math.inf, "It limits the ratio of two roots; 1 makes it 1.")
-
-
-def as_d_max(who: str, d_max: object) -> float:
-    """Return the limit of d."""
-    return as_real(who, "d_max", d_max, 0.0, math.inf, "It limits a shift in deviations; 0 allows none.")
 
 
 def _parts_backward(dy: Array, cache: VirtualCache, dx: Array) -> Grads:

@@ -78,7 +78,23 @@ class Sums(NamedTuple):
     dbeta: Array  # (C,) float64, sum of dy
 
     def merge(self, other: Sums) -> Sums:
-        """Return the sums over both parts."""
+        """Return the sums over both parts.
+
+        Parameters
+        ----------
+        other : Sums
+            Over the other part, with the same channels.
+
+        Raises
+        ------
+        ValueError
+            If the channels differ in number.
+        """
+        if self.dbeta.shape != other.dbeta.shape:
+            raise ValueError(
+                f"Sums.merge: expected sums of {self.dbeta.size} channels, got {other.dbeta.size}. "
+                "Merge parts of one batch."
+            )
         return Sums(self.dgamma + other.dgamma, self.dbeta + other.dbeta)
 
 

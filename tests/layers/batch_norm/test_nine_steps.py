@@ -12,7 +12,7 @@ from tests.contract.test_mutants import survivors
 import xhat
 from xhat.layers import batch_norm
 from xhat.layers.batch_norm import GRAPH
-from xhat.layers.batch_norm import graph as written
+from xhat.layers.batch_norm import nine_steps as written
 
 SHAPES = [(2, 1), (2, 3), (3, 1), (7, 5), (13, 2)]
 STEP = 1e-30

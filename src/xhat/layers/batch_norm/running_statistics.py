@@ -8,9 +8,9 @@ import numpy as np
 
 from xhat.checks import Array, as_choice, as_count, as_flag, as_real, as_statistic, check_cache
 from xhat.layers.batch_norm.arguments import as_moments
-from xhat.layers.batch_norm.correction import RenormCache
 from xhat.layers.batch_norm.reference import Cache, Moments
-from xhat.layers.batch_norm.virtual import VirtualCache
+from xhat.layers.batch_norm.renormalization import RenormCache
+from xhat.layers.batch_norm.virtual_batches import VirtualCache
 
 
 class RunningStatistics:
