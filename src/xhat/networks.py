@@ -319,11 +319,15 @@ class Sequential:
             if not isinstance(layer, BatchNorm) or layer.frozen:
                 continue
             before = Sequential(self.layers[:i])
-            exact = RunningStatistics(layer.channels, update_rate=None, unbiased=layer.unbiased)
+            whole: batch_norm.Moments | None = None
             for part in _slices(x):
                 inputs, _ = before.forward(part)
                 inputs = inputs.astype(self.dtype, copy=False) if layer.parameters else inputs  # as `forward` does
-                exact.update(batch_norm.moments(inputs, layer.channel_axis))
+                moments = batch_norm.moments(inputs, layer.channel_axis)
+                whole = moments if whole is None else whole.merge(moments)
+            assert whole is not None
+            exact = RunningStatistics(layer.channels, update_rate=None, unbiased=layer.unbiased)
+            exact.update(whole)
             layer.statistics.mean[...] = exact.mean
             layer.statistics.var[...] = exact.var
             layer.statistics.count[...] = exact.count

@@ -23,6 +23,7 @@ from xhat.graph import Graph
 from xhat.layers import batch_norm
 from xhat.training.checkpoints import write_whole
 
+_MOST_ENTRIES = 1_000_000
 _SHAPE = re.compile(r"([0-9]{1,6})\s*[x×,]\s*([0-9]{1,6})")
 _FORWARD, _BACKWARD = "bright_blue", "dark_orange"
 _COLUMNS = 4  # what fits beside the formulas
@@ -102,12 +103,18 @@ def _input(x: str | None, data: str | None, shape: str | None, rng: np.random.Ge
     if data is not None:
         with refusing():
             values = datasets.read_matrix(data)
-        return values, f"x of {write_shape(values)} from {data}"
+        name = "".join(c if c.isprintable() else "?" for c in data)  # of control codes and bytes that are no text
+        return values, f"x of {write_shape(values)} from {name}"
     asked = shape or "4x3"
     sizes = _SHAPE.fullmatch(asked.strip())
     if sizes is None:
         raise Refusal(f"xhat explain: expected --shape as rows x columns, got {asked!r}. Give 4x3, say.", 2)
-    values = _tenths(rng.standard_normal((int(sizes[1]), int(sizes[2]))))
+    rows, columns = int(sizes[1]), int(sizes[2])
+    if rows * columns > _MOST_ENTRIES:
+        raise Refusal(
+            f"xhat explain: expected --shape of at most {_MOST_ENTRIES:,} numbers, got {asked!r}. Give 4x3, say.", 2
+        )
+    values = _tenths(rng.standard_normal((rows, columns)))
     return values, f"x of {write_shape(values)}, drawn at random"
 
 

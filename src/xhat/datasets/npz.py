@@ -213,9 +213,10 @@ def _read_one(path: Path) -> NDArray[Any]:
     try:
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except Exception as error:
+        # NumPy's own words advise to load what may run code
+        got = "Python objects or no array" if "pickle" in str(error) else str(error)[:200] or type(error).__name__
         raise ValueError(
-            f"datasets.load: expected an .npy file of numbers in {path}, got "
-            f"{str(error)[:200] or type(error).__name__}. Write it again with numpy.save."
+            f"datasets.load: expected an .npy file of numbers in {path}, got {got}. Write it again with numpy.save."
         ) from None
 
 

@@ -153,9 +153,11 @@ def forward(
 
     Notes
     -----
-    float32 and float64 products are taken by BLAS in the type of `x`, a few images at a time; the bias is added in that
-    type, which rounds once more, by at most half a unit in the last place of y. Without the native module, and for
-    16-bit types, they are taken in float64. Zeros of the padding take part: an Inf in `w` makes NaN of them.
+    float32 and float64 products are taken by BLAS in the type of `x`, a few images at a time; the bias is added in
+    that type, which rounds once more, by at most half a unit in the last place of y. Without the native module, and
+    for 16-bit types, they are taken in float64. Their last bits may depend on BLAS's threads. The columns of at least
+    one image, C * HH * WW * H' * W' numbers, are held in memory while it is worked on. Zeros of the padding take
+    part: an Inf in `w` makes NaN of them.
 
     References
     ----------

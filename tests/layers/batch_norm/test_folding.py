@@ -70,6 +70,16 @@ def test_what_cannot_be_folded_stays(rng):
     layers = [xhat.BatchNorm(4), xhat.Affine(4, 3, rng=0), xhat.ReLU(), xhat.BatchNorm(3), xhat.LayerNorm(3)]
     net = xhat.Sequential(layers)
     assert [repr(layer) for layer in net.fold().layers] == [repr(layer) for layer in layers]
+
+
+def test_what_derives_from_a_layer_is_not_folded():
+    class Doubled(xhat.Affine):
+        """Computes something else."""
+
+    assert len(xhat.Sequential([Doubled(2, 3, rng=0), xhat.BatchNorm(3)]).fold().layers) == 2
+
+
+def test_two_batch_norms_fold_into_one_layer():
     twice = xhat.Sequential([xhat.Affine(4, 3, rng=0), xhat.BatchNorm(3), xhat.BatchNorm(3)])
     assert len(twice.fold().layers) == 1
 
@@ -99,6 +109,21 @@ def test_recomputed_statistics_are_those_of_the_data(rng):
     again = {name: values.copy() for name, values in net.state.items()}
     net.recompute_statistics(x[::-1])
     assert all(np.allclose(net.state[name], values, rtol=1e-12) for name, values in again.items())
+
+
+def test_the_last_part_may_be_one_sample(rng):
+    """A thousand and twenty-four samples are taken at once."""
+    x = rng.normal(2, 3, (1025, 2))
+    net = xhat.Sequential([xhat.BatchNorm(2, unbiased=True, dtype=np.float64)])
+    net.recompute_statistics(x)
+    assert np.allclose(net.layers[0].statistics.var, x.var(0, ddof=1), rtol=1e-13)
+
+
+def test_statistics_are_taken_in_the_type_that_the_layer_sees(rng):
+    x = 1e8 + rng.standard_normal((400, 1))
+    net = xhat.Sequential([xhat.BatchNorm(1, affine=False), xhat.Affine(1, 1, rng=0)])
+    net.recompute_statistics(x)
+    assert np.allclose(net.layers[0].statistics.var, x.var(0), rtol=1e-9)
 
 
 def test_recomputed_statistics_respect_the_settings_of_a_layer(rng):

@@ -63,6 +63,28 @@ def test_a_bad_virtual_batch_teaches_nothing(rng):
     assert stats.count == 0
 
 
+def test_a_virtual_batch_that_overflows_teaches_nothing():
+    x = np.array([[1e153], [1.1e153], [-1e153], [-1.1e153]])
+    cache = batch_norm.forward(x, virtual_batch=2)[1]
+    huge = cache.parts[1]._replace(mean=np.array([-1.7e308]), var=np.array([1e308]))
+    stats = xhat.RunningStatistics(1, update_rate=None)
+    with pytest.raises(ValueError, match=r"^RunningStatistics\.update: expected "):
+        stats.update(cache._replace(parts=(cache.parts[0], huge)))
+    assert (stats.count, *stats.mean, *stats.var) == (0, 0, 1)
+
+
+def test_settings_that_exclude_each_other_stay_apart():
+    layer = xhat.BatchNorm(3, virtual_batch=2)
+    with pytest.raises(ValueError, match="got both"):
+        layer.renorm = (3.0, 5.0)
+    assert layer.renorm is None
+    layer.virtual_batch = None
+    layer.renorm = (3.0, 5.0)
+    with pytest.raises(ValueError, match="got both"):
+        layer.virtual_batch = 4
+    assert layer.settings()["virtual_batch"] is None
+
+
 def test_a_network_trains_with_virtual_batches(rng):
     x = rng.standard_normal((256, 4)).astype(np.float32)
     labels = (x[:, 0] > x[:, 1]).astype(int)

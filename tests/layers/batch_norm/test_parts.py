@@ -150,6 +150,14 @@ def test_running_statistics_take_moments():
     assert np.allclose(stats.var, whole.var, rtol=1e-14)
 
 
+def test_nan_in_another_part_stays_in_its_channel():
+    first, second = np.array([[np.nan, 1.0], [2.0, 3.0]]), np.array([[1.0, 2.0], [3.0, 5.0]])
+    whole = batch_norm.moments(first).merge(batch_norm.moments(second))
+    y, _ = batch_norm.forward(second, moments=whole)
+    assert np.isnan(y[:, 0]).all()
+    assert np.allclose(y[:, 1], batch_norm.forward(np.concatenate([first, second]))[0][2:, 1])
+
+
 X = np.random.default_rng(0).standard_normal((6, 3))
 PART = batch_norm.moments(X[:2])
 SUMS = batch_norm.Sums(np.zeros(3), np.zeros(3))
@@ -164,6 +172,13 @@ WRONG = [
      "batch_norm.forward: expected moments.squares >= 0, got -1. Merge what batch_norm.moments returned for all parts."),
     (lambda: batch_norm.forward(X[:2], moments=PART, virtual_batch=2), ValueError,
      "batch_norm.forward: expected moments or virtual_batch, got both. Virtual batches have statistics of their own."),
+    (lambda: batch_norm.forward(X[:1], moments=batch_norm.moments(X[:1])), ValueError,
+     "batch_norm.forward: expected moments of at least 2 values per channel, got 1. "
+     "Use a larger batch, batch_norm.apply with fixed statistics, or layer_norm."),
+    (lambda: PART.merge(None), TypeError,
+     "Moments.merge: expected batch_norm.Moments, got NoneType. Give what batch_norm.moments returned."),
+    (lambda: SUMS.merge(batch_norm.Sums(np.zeros(1), np.zeros(1))), ValueError,
+     "Sums.merge: expected sums of 3 channels, got 1. Merge parts of one batch."),
     (lambda: PART.merge(batch_norm.moments(X[:, :2])), ValueError,
      "Moments.merge: expected moments of 3 channels, got 2. Merge parts of one batch."),
     (lambda: batch_norm.backward(X[:2], batch_norm.forward(X[:2], moments=batch_norm.moments(X))[1]), ValueError,

@@ -34,7 +34,8 @@ def moments_of(who: str, x: Array, axis: int, weights: Array | None, count: floa
             _, mean, mean_low, squares = reference_moments(x.astype(np.float64), axis, weights)
             var = squares / (count or 1)
     _check_range(who, x, axis, weights, var)
-    return Moments(count, mean, mean_low, var * count)
+    with np.errstate(over="ignore"):
+        return Moments(count, mean, mean_low, var * count)
 
 
 def normalize(
@@ -58,7 +59,8 @@ def normalize(
         views = _view(x, axis), _flat(weights, axis), wide(gamma), wide(beta)
         statistics = kernels.channels_forward(*views, eps, _view(y, axis))
     else:
-        var = moments.squares / (moments.count or 1)
+        with np.errstate(over="ignore"):
+            var = moments.squares / (moments.count or 1)
         statistics = Statistics(moments.mean, moments.mean_low, var, rstd_of(var, eps))
         write_with(x, axis, gamma, beta, weights, statistics, y)
     if moments is None:
@@ -145,8 +147,9 @@ def write_with(
 
 def rstd_of(var: Array, eps: float) -> Array:
     """Return 1 / sqrt(var + eps), and 0 where nothing varies: there is nothing to scale."""
-    spread = var + eps
-    return np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
+    with np.errstate(over="ignore"):  # a spread beyond the type scales to 0
+        spread = var + eps
+        return np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
 
 
 def _check_range(who: str, x: Array, axis: int, weights: Array | None, var: Array) -> None:

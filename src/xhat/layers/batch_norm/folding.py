@@ -68,7 +68,7 @@ def fold(
     )
     mean, var = as_fixed(who, mean, var, shape)
     rstd = rstd_of(var, as_eps(who, eps))
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         slope = rstd if gamma is None else rstd * wide(gamma)
         shift = -mean if b is None else wide(b) - mean
         folded_b = shift * slope if beta is None else shift * slope + wide(beta)

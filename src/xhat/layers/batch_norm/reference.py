@@ -54,6 +54,11 @@ class Moments(NamedTuple):
         >>> print(both.count, both.mean, both.squares / both.count, np.var([1, 2, 3, 4, 5]))
         5.0 [3.] [2.] 2.0
         """
+        if type(other) is not Moments:
+            raise TypeError(
+                f"Moments.merge: expected batch_norm.Moments, got {type(other).__name__}. "
+                "Give what batch_norm.moments returned."
+            )
         if self.mean.shape != other.mean.shape:
             raise ValueError(
                 f"Moments.merge: expected moments of {self.mean.size} channels, got {other.mean.size}. "
@@ -63,11 +68,12 @@ class Moments(NamedTuple):
             return self if self.count else other
         count = self.count + other.count
         share = other.count / count
-        shift = (other.mean - self.mean) + (other.mean_low - self.mean_low)
-        mean = self.mean + shift * share
-        moved = mean - self.mean
-        lost = (self.mean - (mean - moved)) + (shift * share - moved)  # what rounding the sum took away
-        squares = self.squares + other.squares + shift * shift * (self.count * share)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = (other.mean - self.mean) + (other.mean_low - self.mean_low)
+            mean = self.mean + shift * share
+            moved = mean - self.mean
+            lost = (self.mean - (mean - moved)) + (shift * share - moved)  # what rounding the sum took away
+            squares = self.squares + other.squares + shift * shift * (self.count * share)
         return Moments(count, mean, self.mean_low + lost, squares)
 
 
@@ -90,6 +96,10 @@ class Sums(NamedTuple):
         ValueError
             If the channels differ in number.
         """
+        if type(other) is not Sums:
+            raise TypeError(
+                f"Sums.merge: expected batch_norm.Sums, got {type(other).__name__}. Give what batch_norm.sums returned."
+            )
         if self.dbeta.shape != other.dbeta.shape:
             raise ValueError(
                 f"Sums.merge: expected sums of {self.dbeta.size} channels, got {other.dbeta.size}. "

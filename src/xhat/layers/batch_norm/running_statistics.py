@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from xhat.checks import Array, as_choice, as_count, as_flag, as_real, as_statistic, check_cache
-from xhat.layers.batch_norm.arguments import as_moments
+from xhat.layers.batch_norm.arguments import as_moments, as_virtual_cache
 from xhat.layers.batch_norm.reference import Cache, Moments
 from xhat.layers.batch_norm.renormalization import RenormCache
 from xhat.layers.batch_norm.virtual_batches import VirtualCache
@@ -103,14 +103,16 @@ class RunningStatistics:
         ValueError
             If the channels differ in number, or the statistics are not finite and `nonfinite` is "raise".
         """
-        check_cache("RunningStatistics.update", cache, Cache, VirtualCache, RenormCache, Moments)
-        batches = cache.parts if isinstance(cache, VirtualCache) else (cache,)
-        kept = [self._judged(batch) for batch in batches]  # all of them, before anything is taken in
+        who = "RunningStatistics.update"
+        check_cache(who, cache, Cache, VirtualCache, RenormCache, Moments)
+        batches = as_virtual_cache(who, cache)[0].parts if isinstance(cache, VirtualCache) else (cache,)
+        kept = [self._judged(batch) for batch in batches]
+        mean, var, count = self._mean, self._var, float(self._count)
         for batch in kept:
-            if batch is None:
-                self.skipped += 1
-            elif batch.count > 0:
-                self._take(batch)
+            if batch is not None and batch.count > 0:
+                mean, var, count = self._taken_in(batch, mean, var, count)
+        self._mean[...], self._var[...], self._count[...] = mean, var, count  # all of it, or nothing
+        self.skipped += kept.count(None)
 
     def _judged(self, cache: Cache | RenormCache | Moments) -> Moments | None:
         """Return the moments of a batch; None if they are not finite and such batches are skipped."""
@@ -148,22 +150,20 @@ class RunningStatistics:
             )
         return None
 
-    def _take(self, batch: Moments) -> None:
-        """Let the statistics move toward those of a batch, or merge them."""
+    def _taken_in(self, batch: Moments, mean: Array, var: Array, seen: float) -> tuple[Array, Array, float]:
+        """Return the statistics after they moved toward those of a batch, or merged with them."""
         taken = 1.0 if self.unbiased else 0.0  # degrees of freedom
-        seen = float(self._count)
         with np.errstate(over="ignore", invalid="ignore"):
             if self.update_rate is not None:
-                mean = self._mean + self.update_rate * (batch.mean - self._mean)
-                var = self._var + self.update_rate * (batch.squares / (batch.count - taken) - self._var)
+                mean = mean + self.update_rate * (batch.mean - mean)
+                var = var + self.update_rate * (batch.squares / (batch.count - taken) - var)
             else:
-                squares = self._var * (seen - taken) if seen else np.zeros_like(self._var)
-                everything = Moments(seen, self._mean, np.zeros_like(self._mean), squares).merge(batch)
+                squares = var * (seen - taken) if seen else np.zeros_like(var)
+                everything = Moments(seen, mean, np.zeros_like(mean), squares).merge(batch)
                 mean, var = everything.mean, everything.squares / (everything.count - taken)
         if not (np.isfinite(mean).all() and np.isfinite(var).all()):
             raise ValueError(
                 "RunningStatistics.update: expected statistics that float64 can hold, "
                 f"got a batch of variance {(batch.squares / batch.count).max():g}. Scale x by a power of two first."
             )
-        self._mean[...], self._var[...] = mean, var
-        self._count += batch.count
+        return mean, var, seen + batch.count
