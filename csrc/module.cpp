@@ -121,6 +121,19 @@ class Arguments {
                            ". Use the reference for larger ones.").c_str());
   }
 
+  // Every window has an entry inside the image.
+  void expect_met(const Planes& planes, const Windows& windows) const {
+    const auto [rows, columns] = windows;
+    const bool met = planes.height > 0 && planes.width > 0 && rows.padding <= rows.size / 2 &&
+                     columns.padding <= columns.size / 2;
+    if (met) return;
+    throw nb::value_error((std::string(who_) +
+                           ": expected an image with pixels and padding of at most half a window, got " +
+                           std::to_string(planes.height) + " x " + std::to_string(planes.width) + " and " +
+                           std::to_string(rows.padding) + " x " + std::to_string(columns.padding) +
+                           ". Make every window meet the image.").c_str());
+  }
+
   // A float64 array of one entry for each row, column or channel.
   double* entries(const char* name, nb::handle object, Index size, Access access = Access::read) {
     const Array& array = add(name, object, access);
@@ -427,12 +440,13 @@ void col2im(nb::handle columns_, nb::handle out_, Pair stride, Pair padding) {
           });
 }
 
-void max_pool_forward(nb::handle x_, nb::handle out_, nb::handle argmax_, Pair size, Pair stride) {
+void max_pool_forward(nb::handle x_, nb::handle out_, nb::handle argmax_, Pair size, Pair stride, Pair padding) {
   Arguments arguments("max_pool_forward");
   const Array& x = arguments.x(x_, 3, kPlanes);
   const Planes planes{1, 1, x.size(0), x.size(1), x.size(2)};
-  const Windows windows = arguments.windows(planes, size, stride, {0, 0});
+  const Windows windows = arguments.windows(planes, size, stride, padding);
   arguments.expect_small(windows);
+  arguments.expect_met(planes, windows);
   const Array& out = arguments.typed(x, "out", out_, Access::write);
   out.expect_shape({planes.channels, windows.rows.count, windows.columns.count});
   unsigned char* const argmax = arguments.argmax(out, argmax_, Access::write);
@@ -442,21 +456,39 @@ void max_pool_forward(nb::handle x_, nb::handle out_, nb::handle argmax_, Pair s
   });
 }
 
-void max_pool_backward(nb::handle dy_, nb::handle argmax_, nb::handle out_, Pair size, Pair stride) {
+// Whether each index names an entry of its window that lies inside the image.
+bool all_inside(const unsigned char* argmax, const Planes& planes, const Windows& windows) {
+  const auto [rows, columns] = windows;
+  const Index count = planes.count() * rows.count * columns.count;
+  if (count == 0) return true;
+  if (*std::max_element(argmax, argmax + count) >= rows.size * columns.size) return false;
+  if (rows.padding == 0 && columns.padding == 0) return true;
+  for (Index plane = 0; plane < planes.count(); ++plane)
+    for (Index r = 0; r < rows.count; ++r)
+      for (Index c = 0; c < columns.count; ++c, ++argmax) {
+        const Index top = r * rows.stride - rows.padding, left = c * columns.stride - columns.padding;
+        if (top >= 0 && top + rows.size <= planes.height && left >= 0 && left + columns.size <= planes.width) continue;
+        const Index row = top + *argmax / columns.size, column = left + *argmax % columns.size;
+        if (row < 0 || row >= planes.height || column < 0 || column >= planes.width) return false;
+      }
+  return true;
+}
+
+void max_pool_backward(nb::handle dy_, nb::handle argmax_, nb::handle out_, Pair size, Pair stride, Pair padding) {
   Arguments arguments("max_pool_backward");
   const Array& dy = arguments.array("dy", dy_);
   const Array& out = arguments.typed(dy, "out", out_, Access::write);
   out.expect_dimensions(3, kPlanes);
   const Planes planes{1, 1, out.size(0), out.size(1), out.size(2)};
-  const Windows windows = arguments.windows(planes, size, stride, {0, 0});
+  const Windows windows = arguments.windows(planes, size, stride, padding);
   arguments.expect_small(windows);
+  arguments.expect_met(planes, windows);
   dy.expect_shape({planes.channels, windows.rows.count, windows.columns.count});
   const unsigned char* const argmax = arguments.argmax(dy, argmax_, Access::read);
-  const Index count = planes.channels * windows.rows.count * windows.columns.count;
-  const unsigned char* const largest = std::max_element(argmax, argmax + count);
-  if (count > 0 && *largest >= windows.rows.size * windows.columns.size)
-    throw nb::value_error(("max_pool_backward: expected argmax below the size of a window, got " +
-                           std::to_string(*largest) + ". Pass the one that max_pool_forward wrote.").c_str());
+  if (!all_inside(argmax, planes, windows))
+    throw nb::value_error(
+        "max_pool_backward: expected argmax inside its window and the image, got one outside. "
+        "Pass the one that max_pool_forward wrote.");
   arguments.run(dy, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.max_pool_backward(dy.data<T>(), argmax, out.data<T>(), planes, windows);
@@ -498,7 +530,7 @@ NB_MODULE(_native, m) {
   m.def("im2col", xhat::im2col, "x"_a.none(), "out"_a.none(), "stride"_a, "padding"_a);
   m.def("col2im", xhat::col2im, "columns"_a.none(), "out"_a.none(), "stride"_a, "padding"_a);
   m.def("max_pool_forward", xhat::max_pool_forward, "x"_a.none(), "out"_a.none(), "argmax"_a.none(), "size"_a,
-        "stride"_a);
+        "stride"_a, "padding"_a);
   m.def("max_pool_backward", xhat::max_pool_backward, "dy"_a.none(), "argmax"_a.none(), "out"_a.none(), "size"_a,
-        "stride"_a);
+        "stride"_a, "padding"_a);
 }

@@ -1,8 +1,10 @@
 // The largest entry of every window of x (planes, height, width), and which of the window's entries it is.
 //
-// Plan: a thread owns whole planes. Windows do not leave the image.
+// Plan: a thread owns whole planes. A window may reach over the edge of the image, where it has fewer entries, but meets
+// it: the caller sees to that. Windows that lie inside from left to right are taken kWidth at a time, others one by one.
 #pragma once
 
+#include "convolution.hpp"
 #include "moments.hpp"
 #include "workspace.hpp"
 
@@ -11,7 +13,7 @@ namespace {
 
 // Where the entries of a window lie, counted from its first.
 struct Offsets {
-  Index of[256] = {};    // as many as a byte can name: none leads out of the image
+  Index of[256] = {};    // as many as a byte can name
 
   Offsets(const Windows& windows, Index width) {
     for (Index k = 0, i = 0; i < windows.rows.size; ++i)
@@ -42,10 +44,29 @@ XHAT_INLINE inline typename VectorOf<T>::type load_strided(const T* from, Index 
   return result;
 }
 
-// The largest of kWidth windows in a row, which begin at `from`, `step` apart.
+// A range of what is counted along one axis: [first, last).
+struct Range {
+  Index first, last;
+
+  Index size() const { return last - first; }
+};
+
+// The entries of a window that lie inside the image.
+inline Range entries_inside(Index window, Index length, const WindowAxis& axis) {
+  const Index start = window * axis.stride - axis.padding;
+  return {larger(-start, 0), smaller(length - start, axis.size)};
+}
+
+// The windows that lie inside the image with all their entries.
+inline Range windows_inside(Index length, const WindowAxis& axis) {
+  const Index first = Inside(0, length, axis).first;
+  return {first, larger(first, Inside(axis.size - 1, length, axis).last)};
+}
+
+// The largest of kWidth windows in a row, which begin at `from` with their entry `first`, `step` apart.
 template <class T>
-XHAT_INLINE inline void largest_of_some(const T* from, Index step, const Offsets& offsets, Index size, T* out,
-                                        unsigned char* argmax) {
+XHAT_INLINE inline void largest_of_some(const T* from, Index step, const Offsets& offsets, Index first, Index size,
+                                        T* out, unsigned char* argmax) {
   using Integer = typename VectorOf<typename IntegerOf<T>::type>::type;
   auto best = load_strided(from, step);
   Integer at = {};
@@ -56,14 +77,15 @@ XHAT_INLINE inline void largest_of_some(const T* from, Index step, const Offsets
     at = takes ? static_cast<typename IntegerOf<T>::type>(k) - Integer{} : at;
   }
   __builtin_memcpy(out, &best, sizeof best);
+  at += static_cast<typename IntegerOf<T>::type>(first);
   const auto bytes = __builtin_convertvector(at, typename VectorOf<unsigned char>::type);
   __builtin_memcpy(argmax, &bytes, sizeof bytes);
 }
 
 // The largest of `count` windows in a row.
 template <Index kStep, class T>
-XHAT_INLINE inline void largest(const T* from, Index step_or_fixed, const Offsets& offsets, Index size, Index count,
-                                T* out, unsigned char* argmax) {
+XHAT_INLINE inline void largest(const T* from, Index step_or_fixed, const Offsets& offsets, Index first, Index size,
+                                Index count, T* out, unsigned char* argmax) {
   const Index step = kStep ? kStep : step_or_fixed;
   // Scalar: if (!(value <= best) && best == best) best = value, at = k
   // so that the first of equal numbers stays, and a NaN beats all numbers and stays.
@@ -78,33 +100,73 @@ XHAT_INLINE inline void largest(const T* from, Index step_or_fixed, const Offset
         at = takes ? k : at;
       }
       out[c] = best;
-      argmax[c] = static_cast<unsigned char>(at);
+      argmax[c] = static_cast<unsigned char>(first + at);
     }
     return;
   }
   for (Index c = 0; c < count; c += kWidth) {
     const Index start = smaller(c, count - kWidth);    // the last few once more, with some before them
-    largest_of_some(from + start * step, step, offsets, size, out + start, argmax + start);
+    largest_of_some(from + start * step, step, offsets, first, size, out + start, argmax + start);
   }
+}
+
+// The largest of those entries of one window that lie in some of its rows and columns, the first of them at `from`.
+template <class T>
+void largest_of_part(const T* from, const Offsets& offsets, Range rows, Range columns, Index row_size, T* out,
+                     unsigned char* argmax) {
+  T best = *from;
+  Index at = 0;
+  for (Index i = 0; i < rows.size(); ++i)
+    for (Index k = i * row_size; k < i * row_size + columns.size(); ++k) {
+      const T value = from[offsets.of[k]];
+      const bool takes = !(value <= best) & (best == best);
+      best = takes ? value : best;
+      at = takes ? k : at;
+    }
+  *out = best;
+  *argmax = static_cast<unsigned char>(rows.first * row_size + columns.first + at);
+}
+
+// The largest of all windows of some planes; compiled for itself where no window reaches over an edge.
+template <bool kPadded, class T>
+void largest_of_planes(const T* x, T* out, unsigned char* argmax, Range some, Planes planes, Windows windows) {
+  const auto [rows, columns] = windows;
+  const Offsets offsets(windows, planes.width);
+  const Range whole = kPadded ? windows_inside(planes.width, columns) : Range{0, columns.count};
+  for (Index plane = some.first; plane < some.last; ++plane)
+    for (Index r = 0; r < rows.count; ++r) {
+      const Range high = kPadded ? entries_inside(r, planes.height, rows) : Range{0, rows.size};
+      const Index row = plane * planes.height + r * rows.stride - (kPadded ? rows.padding - high.first : 0);
+      const T* const line = x + row * planes.width;
+      const T* const from = line + (kPadded ? whole.first * columns.stride - columns.padding : 0);
+      const Index first = high.first * columns.size, size = high.size() * columns.size;
+      const Index to = (plane * rows.count + r) * columns.count, start = to + whole.first;
+      if (columns.stride == 1)
+        largest<1>(from, 1, offsets, first, size, whole.size(), out + start, argmax + start);
+      else if (columns.stride == 2)
+        largest<2>(from, 2, offsets, first, size, whole.size(), out + start, argmax + start);
+      else
+        largest<0>(from, columns.stride, offsets, first, size, whole.size(), out + start, argmax + start);
+      if constexpr (kPadded) {
+        const auto over_the_edge = [&](Index c) {
+          const Range wide = entries_inside(c, planes.width, columns);
+          const Index left = c * columns.stride - columns.padding + wide.first;
+          largest_of_part(line + left, offsets, high, wide, columns.size, out + to + c, argmax + to + c);
+        };
+        for (Index c = 0; c < whole.first; ++c) over_the_edge(c);
+        for (Index c = whole.last; c < columns.count; ++c) over_the_edge(c);
+      }
+    }
 }
 
 template <class T>
 void max_pool_forward(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows) {
   const auto [rows, columns] = windows;
-  const Index size = rows.size * columns.size, count = rows.count * columns.count;
-  parallel_for(planes.count(), grain_of(size * count), [=](Index begin, Index end) {
-    const Offsets offsets(windows, planes.width);
-    for (Index plane = begin; plane < end; ++plane)
-      for (Index r = 0; r < rows.count; ++r) {
-        const T* const from = x + (plane * planes.height + r * rows.stride) * planes.width;
-        const Index to = plane * count + r * columns.count;
-        if (columns.stride == 1)
-          largest<1>(from, 1, offsets, size, columns.count, out + to, argmax + to);
-        else if (columns.stride == 2)
-          largest<2>(from, 2, offsets, size, columns.count, out + to, argmax + to);
-        else
-          largest<0>(from, columns.stride, offsets, size, columns.count, out + to, argmax + to);
-      }
+  const bool padded = rows.padding > 0 || columns.padding > 0;
+  const Index work = rows.size * columns.size * rows.count * columns.count;
+  parallel_for(planes.count(), grain_of(work), [=](Index begin, Index end) {
+    const auto of_planes = padded ? largest_of_planes<true, T> : largest_of_planes<false, T>;
+    of_planes(x, out, argmax, {begin, end}, planes, windows);
   });
 }
 
@@ -126,7 +188,8 @@ void max_pool_backward(const T* dy, const unsigned char* argmax, T* out, Planes 
       for (Index r = 0; r < rows.count; ++r)
         for (Index c = 0; c < columns.count; ++c) {
           const Index from = plane * count + r * columns.count + c;
-          const Index at = r * rows.stride * planes.width + c * columns.stride + offsets.of[argmax[from]];
+          const Index row = (r * rows.stride - rows.padding) * planes.width - columns.padding;
+          const Index at = row + c * columns.stride + offsets.of[argmax[from]];
           if (overlap)
             sum[at] += static_cast<double>(dy[from]);
           else

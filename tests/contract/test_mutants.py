@@ -179,8 +179,8 @@ def test_faults_in_a_kernel_of_windows_are_caught(layer, room, door, count, faul
 def test_a_wrong_argmax_is_caught(monkeypatch):
     right = pooling.max_forward
 
-    def wrong(x, size, stride, out):
-        argmax = right(x, size, stride, out)
+    def wrong(x, size, stride, padding, out):
+        argmax = right(x, size, stride, padding, out)
         argmax[...] = (argmax + 1) % np.prod(size)
         return argmax
 

@@ -24,31 +24,33 @@ def same_threads_after():
     kernels.set_num_threads(before)
 
 
-def by_loops(x, dy, size, stride):
+def by_loops(x, dy, size, stride, padding=(0, 0)):
     """y, argmax and dx, window by window; dx in float64."""
     y, argmax, dx = np.empty_like(dy), np.empty(dy.shape, np.uint8), np.zeros(x.shape)
     for n, k, r, c in np.ndindex(y.shape):
-        top, left = r * stride[0], c * stride[1]
-        window = x[n, k, top : top + size[0], left : left + size[1]]
+        top, left = r * stride[0] - padding[0], c * stride[1] - padding[1]
+        window = x[n, k, max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
         where = int(np.isnan(window).argmax() if np.isnan(window).any() else window.argmax())
-        i, j = divmod(where, size[1])
-        y[n, k, r, c], argmax[n, k, r, c] = window[i, j], where
-        dx[n, k, top + i, left + j] += dy[n, k, r, c]
+        i, j = divmod(where, window.shape[1])
+        row, column = max(top, 0) + i, max(left, 0) + j
+        y[n, k, r, c], argmax[n, k, r, c] = window[i, j], (row - top) * size[1] + column - left
+        dx[n, k, row, column] += dy[n, k, r, c]
     return y, argmax, dx.astype(x.dtype)
 
 
-def run(x, dy, size, stride):
+def run(x, dy, size, stride, padding=(0, 0)):
     y, dx = np.full_like(dy, np.nan), np.full_like(x, np.nan)
-    argmax = pooling.max_forward(x, size, stride, y)
-    pooling.max_backward(dy, argmax, size, stride, dx)
+    argmax = pooling.max_forward(x, size, stride, padding, y)
+    pooling.max_backward(dy, argmax, size, stride, padding, dx)
     return y, argmax, dx
 
 
-def make(shape, size, stride, dtype, seed=1, ties=True):
+def make(shape, size, stride, dtype, seed=1, ties=True, padding=(0, 0)):
     rng = np.random.default_rng(seed)
-    y_shape = (*shape[:2], *((n - k) // s + 1 for n, k, s in zip(shape[2:], size, stride, strict=True)))
+    axes = zip(shape[2:], size, stride, padding, strict=True)
+    y_shape = (*shape[:2], *((n + 2 * p - k) // s + 1 for n, k, s, p in axes))
     x = rng.integers(-2, 3, shape) * rng.choice([1.0, -1.0], shape) if ties else rng.standard_normal(shape)
-    return x.astype(dtype), rng.standard_normal(y_shape).astype(dtype), size, stride
+    return x.astype(dtype), rng.standard_normal(y_shape).astype(dtype), size, stride, padding
 
 
 def check(case):
@@ -59,7 +61,7 @@ def check(case):
 
 
 WINDOWS = [
-    # image, size, stride
+    # image, size, stride, padding
     ((1, 1), (1, 1), (1, 1)),
     ((4, 6), (2, 2), (2, 2)),
     ((5, 7), (2, 3), (1, 2)),
@@ -69,6 +71,14 @@ WINDOWS = [
     ((3, 131), (3, 3), (2, 2)),
     ((17, 31), (15, 17), (1, 1)),
     ((4, 4), (4, 4), (2**31, 2**31)),
+    ((1, 1), (2, 2), (1, 1), (1, 1)),
+    ((1, 1), (15, 17), (1, 1), (7, 8)),
+    ((2, 64), (2, 2), (1, 1), (1, 1)),
+    ((7, 112), (3, 3), (2, 2), (1, 1)),
+    ((9, 19), (3, 1), (1, 1), (1, 0)),
+    ((9, 20), (1, 5), (1, 1), (0, 2)),
+    ((5, 31), (5, 15), (3, 3), (2, 7)),
+    ((6, 6), (6, 6), (2**31, 2**31), (3, 3)),
 ]
 
 
@@ -76,27 +86,29 @@ WINDOWS = [
 @pytest.mark.parametrize("ties", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_size(windows, ties, dtype):
-    image, size, stride = windows
-    check(make((2, 3, *image), size, stride, dtype, ties=ties))
+    image, size, stride, padding = (*windows, (0, 0))[:4]
+    check(make((2, 3, *image), size, stride, dtype, ties=ties, padding=padding))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(
-    st.tuples(*[st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 5))] * 2),
+    st.tuples(*[st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2))] * 2),
     st.sampled_from(DTYPES),
     st.integers(0, 2**32 - 1),
 )
 def test_any_windows(axes, dtype, seed):
     image, size, stride = (tuple(axis[i] for axis in axes) for i in range(3))
-    if size[0] <= image[0] and size[1] <= image[1]:
-        check(make((1, 2, *image), size, stride, dtype, seed))
+    padding = tuple(min(axis[3], axis[1] // 2) for axis in axes)
+    if all(k <= n + 2 * p for n, k, p in zip(image, size, padding, strict=True)):
+        check(make((1, 2, *image), size, stride, dtype, seed, padding=padding))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("width", [3, 40])
-def test_nan_and_inf(width, dtype):
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
+def test_nan_and_inf(width, dtype, padding):
     rng = np.random.default_rng(4)
-    x, dy, *windows = make((2, 2, 6, width), (3, 2), (2, 1), dtype)
+    x, dy, *windows = make((2, 2, 6, width), (3, 2), (2, 1), dtype, padding=padding)
     for value in (np.nan, np.inf, -np.inf):
         x[rng.random(x.shape) < 0.1] = value
     check((x, dy, *windows))
@@ -110,9 +122,10 @@ def test_sums_of_overlapping_windows_are_rounded_once():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
 @pytest.mark.parametrize("stride", [(2, 2), (1, 1), (3, 3)])
-def test_bits_do_not_depend_on_threads_or_variants(dtype, stride):
-    case = make((9, 11, 57, 61), (2, 3), stride, dtype, ties=False)
+def test_bits_do_not_depend_on_threads_or_variants(dtype, stride, padding):
+    case = make((9, 11, 57, 61), (2, 3), stride, dtype, ties=False, padding=padding)
     results = []
     for name in NATIVE:
         for threads in (1, 2, 5):
@@ -128,6 +141,7 @@ GOOD = {
     "argmax": np.zeros((6, 2, 3), np.uint8),
     "size": (2, 2),
     "stride": (2, 2),
+    "padding": (0, 0),
 }
 
 
@@ -138,7 +152,7 @@ def call(function, **changes):
         arrays = given["image"], given["windows"], given["argmax"]
     else:
         arrays = given["windows"], given["argmax"], given["image"]
-    getattr(native, function)(*arrays, given["size"], given["stride"])
+    getattr(native, function)(*arrays, given["size"], given["stride"], given["padding"])
 
 
 BAD = [
@@ -166,6 +180,12 @@ BAD = [
     {"size": (2**62, 2**62)},
     {"stride": (0, 2)},
     {"stride": (2, 2**62)},
+    {"padding": (-1, 0)},
+    {"padding": (1, 0)},  # one row of windows more than there is room for
+    {"padding": (2, 0), "stride": (4, 2)},  # the first row of windows outside
+    {"padding": (2**62, 0)},
+    {"image": np.zeros((6, 0, 7)), "windows": np.zeros((6, 1, 3)), "argmax": np.zeros((6, 1, 3), np.uint8),
+     "padding": (1, 0)},
     {"image": np.zeros((1, 20, 20)), "windows": np.zeros((1, 1, 1)), "argmax": np.zeros((1, 1, 1), np.uint8),
      "size": (16, 16), "stride": (5, 5)},
 ]  # fmt: skip
@@ -186,13 +206,37 @@ def test_bad_arguments_are_refused(function):
         call(function, **overlapping)
 
 
+def refused(image, argmax, *windows):
+    """Whether this argmax is refused before anything is written."""
+    out = np.full((1, *image), 7.0)
+    try:
+        native.max_pool_backward(np.zeros(argmax.shape), argmax, out, *windows)
+    except ValueError as error:
+        assert str(error).startswith("max_pool_backward: expected argmax inside its window and the image")
+        assert (out == 7).all()
+        return True
+    return False
+
+
 @pytest.mark.parametrize("forged", [4, 255])
 def test_an_index_outside_its_window_is_refused(forged):
-    argmax = GOOD["argmax"].copy()
-    argmax[3, 1, 2] = forged
-    image = np.full((6, 5, 7), 7.0)
-    with pytest.raises(
-        ValueError, match=rf"^max_pool_backward: expected argmax below the size of a window, got {forged}"
-    ):
-        native.max_pool_backward(GOOD["windows"], argmax, image, (2, 2), (2, 2))
-    assert (image == 7).all()
+    argmax = np.zeros((1, 2, 3), np.uint8)
+    assert not refused((5, 7), argmax, (2, 2), (2, 2), (0, 0))
+    argmax[0, 1, 2] = forged
+    assert refused((5, 7), argmax, (2, 2), (2, 2), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("image", "size", "stride", "padding"),
+    [((4, 5), (3, 3), (2, 2), (1, 1)), ((2, 3), (2, 4), (1, 1), (1, 2)), ((3, 3), (5, 1), (1, 2), (2, 0))],
+)
+def test_an_index_outside_the_image_is_refused(image, size, stride, padding):
+    """Every index of every window in turn: exactly those that name a pixel are taken."""
+    x, y, *_ = make((1, 1, *image), size, stride, np.float64, padding=padding)
+    good, counts = pooling.max_forward(x, size, stride, padding, y)[0], y.shape[2:]
+    for r, c, i, j in np.ndindex(*counts, *size):
+        argmax = good.copy()
+        argmax[0, r, c] = i * size[1] + j
+        row, column = r * stride[0] - padding[0] + i, c * stride[1] - padding[1] + j
+        inside = 0 <= row < image[0] and 0 <= column < image[1]
+        assert refused(image, argmax, size, stride, padding) != inside

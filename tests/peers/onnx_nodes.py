@@ -85,8 +85,9 @@ def max_pool(inputs: Any, attributes: Any, outputs: int) -> Any:
     require(not attributes.get("ceil_mode"), "windows that reach over the edge (ceil_mode)")
     require(x.ndim == 4, "windows in one or three dimensions")
     strides = attributes.get("strides", [1, 1])
-    require(not any(padding(x, attributes, strides)), "padding in a pooling")
-    return [xhat.max_pool.forward(x, size=tuple(attributes["kernel_shape"]), stride=tuple(strides))[0]]
+    size, pads = tuple(attributes["kernel_shape"]), tuple(padding(x, attributes, strides))
+    require(all(2 * p <= n for n, p in zip(size, pads, strict=True)), "padding of more than half a window")
+    return [xhat.max_pool.forward(x, size, tuple(strides), pads)[0]]
 
 
 def dropout(inputs: Any, attributes: Any, outputs: int) -> Any:

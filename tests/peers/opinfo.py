@@ -143,9 +143,8 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     require(not return_indices, "the places of the largest")
     require(not ceil_mode, "windows that reach over the edge (ceil_mode)")
     require(np.all(np.equal(dilation, 1)), "dilation")
-    require(not np.any(padding), "padding in a pooling")
     batched = input.ndim != 3
-    y, cache = xhat.max_pool.forward(input if batched else input[None], kernel_size, stride)
+    y, cache = xhat.max_pool.forward(input if batched else input[None], kernel_size, stride, padding)
 
     def gradients(dy):
         dx = xhat.max_pool.backward(dy if batched else dy[None], cache).dx

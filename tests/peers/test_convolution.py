@@ -18,7 +18,16 @@ CONVOLUTIONS = [
     ((100, 3, 31, 31), (25, 3, 3, 3), 2, 1),
     ((0, 3, 5, 5), (2, 3, 3, 3), 1, 1),
 ]
-POOLS = [((2, 3, 8, 6), 2, None), ((2, 3, 7, 9), 3, 2), ((1, 2, 5, 6), (2, 3), 1), ((2, 1, 9, 9), 2, (3, 4))]
+POOLS = [
+    # x, size, stride, padding
+    ((2, 3, 8, 6), 2, None, 0),
+    ((2, 3, 7, 9), 3, 2, 0),
+    ((1, 2, 5, 6), (2, 3), 1, 0),
+    ((2, 1, 9, 9), 2, (3, 4), 0),
+    ((2, 3, 112, 112), 3, 2, 1),
+    ((1, 2, 5, 23), (4, 5), 1, (2, 1)),
+    ((2, 1, 1, 3), 3, (3, 2), 1),
+]
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -61,15 +70,15 @@ def test_convolution(torch, x_shape, w_shape, stride, padding, dtype, rng):
 
 
 @each_dtype
-@pytest.mark.parametrize(("shape", "size", "stride"), POOLS, ids=str)
+@pytest.mark.parametrize(("shape", "size", "stride", "padding"), POOLS, ids=str)
 @pytest.mark.parametrize("ties", [False, True])
-def test_max_pool(torch, shape, size, stride, ties, dtype, rng):
+def test_max_pool(torch, shape, size, stride, padding, ties, dtype, rng):
     x = (rng.integers(-2, 3, shape) if ties else rng.standard_normal(shape)).astype(dtype)
-    y, cache = xhat.max_pool.forward(x, size, stride)
+    y, cache = xhat.max_pool.forward(x, size, stride, padding)
     dy = rng.standard_normal(y.shape).astype(dtype)
 
     def peer(x):
-        return torch.nn.functional.max_pool2d(x, size, stride)
+        return torch.nn.functional.max_pool2d(x, size, stride, padding)
 
     compare(torch, peer, (x,), y, xhat.max_pool.backward(dy, cache), dy)
 

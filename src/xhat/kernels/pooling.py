@@ -23,7 +23,7 @@ def serves(dtype: DTypeLike, size: Pair) -> bool:
     return kernels.serves(dtype) and math.prod(size) <= _MOST_ENTRIES
 
 
-def max_forward(x: Numbers, size: Pair, stride: Pair, out: Numbers) -> NDArray[np.uint8]:
+def max_forward(x: Numbers, size: Pair, stride: Pair, padding: Pair, out: Numbers) -> NDArray[np.uint8]:
     """Write the largest entry of each window into `out` and return which of the window's entries it is.
 
     Parameters
@@ -32,6 +32,8 @@ def max_forward(x: Numbers, size: Pair, stride: Pair, out: Numbers) -> NDArray[n
         (N, C, H, W), float32 or float64.
     size, stride : tuple of int
         Of the windows, (rows, columns).
+    padding : tuple of int
+        How far windows reach over the edges of the image, (rows, columns); at most half of `size`.
     out : numpy.ndarray
         (N, C, H', W'), type of x. Receives y.
 
@@ -44,14 +46,14 @@ def max_forward(x: Numbers, size: Pair, stride: Pair, out: Numbers) -> NDArray[n
     Raises
     ------
     TypeError, ValueError
-        If types or shapes do not fit.
+        If types or shapes do not fit, or the padding is more than half a window.
     """
     argmax = np.empty(out.shape, np.uint8)
-    kernels.native.max_pool_forward(_planes(x), _planes(out), _planes(argmax), size, stride)
+    kernels.native.max_pool_forward(_planes(x), _planes(out), _planes(argmax), size, stride, padding)
     return argmax
 
 
-def max_backward(dy: Numbers, argmax: NDArray[np.uint8], size: Pair, stride: Pair, out: Numbers) -> None:
+def max_backward(dy: Numbers, argmax: NDArray[np.uint8], size: Pair, stride: Pair, padding: Pair, out: Numbers) -> None:
     """Give the gradient of each window to the entry that was the largest; the sum where windows share one.
 
     Parameters
@@ -62,15 +64,17 @@ def max_backward(dy: Numbers, argmax: NDArray[np.uint8], size: Pair, stride: Pai
         Shape of dy; from `max_forward`.
     size, stride : tuple of int
         Of the windows, (rows, columns).
+    padding : tuple of int
+        How far windows reach over the edges of the image, (rows, columns); at most half of `size`.
     out : numpy.ndarray
         (N, C, H, W), type of dy. Receives dx.
 
     Raises
     ------
     TypeError, ValueError
-        If types or shapes do not fit, or an index lies outside its window.
+        If types or shapes do not fit, or an index lies outside its window or outside the image.
     """
-    kernels.native.max_pool_backward(_planes(dy), _planes(argmax), _planes(out), size, stride)
+    kernels.native.max_pool_backward(_planes(dy), _planes(argmax), _planes(out), size, stride, padding)
 
 
 def _planes(images: NDArray[Any]) -> NDArray[Any]:
