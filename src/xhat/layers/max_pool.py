@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,18 +73,18 @@ def reference_forward(
     size = size if isinstance(size, tuple) else (size, size)
     stride = size if stride is None else stride if isinstance(stride, tuple) else (stride, stride)
     padding = padding if isinstance(padding, tuple) else (padding, padding)
-    count = window_count(x.shape, size, stride, padding)
+    rows, columns = window_count(x.shape, size, stride, padding)
     around = tuple((p, p) for p in padding)
     padded = np.pad(x, ((0, 0), (0, 0), *around))
     inside = np.pad(np.ones(x.shape[2:], bool), around)
 
     # for n, c, r, q, i, j: if inside[r * stride + i, q * stride + j]
     #                       and padded[n, c, r * stride + i, q * stride + j] > y[n, c, r, q]: keep it, and its (i, j)
-    y = np.zeros((*x.shape[:2], *count), x.dtype)
+    y = np.zeros((*x.shape[:2], rows, columns), x.dtype)
     argmax = np.zeros(y.shape, _index_type(size))
-    met = np.zeros(count, bool)  # the windows that have found a pixel
+    met = np.zeros((rows, columns), bool)  # the windows that have found a pixel
     for k, (i, j) in enumerate(np.ndindex(size)):
-        here = pixels(i, stride[0], count[0]), pixels(j, stride[1], count[1])
+        here = pixels(i, stride[0], rows), pixels(j, stride[1], columns)
         entry = padded[:, :, *here]
         larger = ~(entry <= y) & (y == y)  # a NaN is not <= a number, and gives way to none
         takes = inside[here] & (larger | ~met)
@@ -95,7 +96,7 @@ def reference_forward(
 def reference_backward(dy: Array, cache: Cache) -> Grads:
     """Give each window's gradient to its largest entry."""
     argmax, shape, size, stride, (rows, columns), _ = cache
-    dpadded = np.zeros((*shape[:2], shape[2] + 2 * rows, shape[3] + 2 * columns), dy.dtype)
+    dpadded = np.pad(np.zeros(shape, dy.dtype), ((0, 0), (0, 0), (rows, rows), (columns, columns)))
     for k, (i, j) in enumerate(np.ndindex(size)):
         here = (slice(None), slice(None), pixels(i, stride[0], dy.shape[2]), pixels(j, stride[1], dy.shape[3]))
         dpadded[here] += np.where(argmax == k, dy, 0)
@@ -218,8 +219,8 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
 
 def _as_padding(who: str, name: str, padding: tuple[int, int], size: tuple[int, int], advice: str) -> tuple[int, int]:
     """Return `padding` if it leaves every window at least half of its rows and columns."""
-    most = size[0] // 2, size[1] // 2
-    if padding[0] > most[0] or padding[1] > most[1]:
+    if 2 * padding[0] > size[0] or 2 * padding[1] > size[1]:
+        most = size[0] // 2, size[1] // 2
         raise ValueError(f"{who}: expected {name} of at most half a window, {most}, got {padding}. {advice}")
     return padding
 
@@ -245,15 +246,17 @@ def _expect_inside(
     """Refuse an index of a window over the edge that names an entry outside the image."""
     if argmax.size == 0 or not any(padding):
         return
-    for axis in (0, 1):
-        first: Array = np.arange(argmax.shape[2 + axis]) * stride[axis] - padding[axis]
-        over: Array = (first < 0) | (first + size[axis] > shape[2 + axis])
-        entry = np.divmod(np.moveaxis(argmax, 2 + axis, -1)[..., over], size[1])[axis]
-        pixel: Array = first[over] + entry
-        if ((pixel < 0) | (pixel >= shape[2 + axis])).any():
-            raise ValueError(
-                f"{who}: expected cache.argmax inside the image, got an entry of a window that lies outside. {_CACHE}"
-            )
+    for axis, windows in enumerate((argmax, argmax.swapaxes(2, 3))):
+        length = shape[2 + axis]
+        for window, first in zip(range(windows.shape[2]), count(-padding[axis], stride[axis]), strict=False):
+            if first >= 0 and first + size[axis] <= length:
+                continue
+            entry = np.divmod(windows[:, :, window], size[1])[axis]
+            if entry.min() < -first or entry.max() >= length - first:
+                raise ValueError(
+                    f"{who}: expected cache.argmax inside the image, got an entry of a window that lies outside. "
+                    f"{_CACHE}"
+                )
 
 
 def _index_type(size: tuple[int, int]) -> Dtype:
