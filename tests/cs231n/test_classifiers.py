@@ -229,12 +229,13 @@ def test_a_fresh_net_knows_nothing():
 # ---- files
 
 
-def test_save_and_load(tmp_path):
+def test_save_and_load(tmp_path, capsys):
     model = FullyConnectedNet([5], 4, 3, normalization="batchnorm", weight_scale=1.0)
     file = tmp_path / "best.npy"  # the name is taken as it is
     model.save(file)
     other = FullyConnectedNet([5], 4, 3, normalization="batchnorm")
-    other.load(str(file))
+    assert other.load(str(file)) is True
+    assert capsys.readouterr().out == f"{file} saved.\n{file} loaded.\n"
     X = np.random.randn(3, 4)
     assert np.array_equal(other.loss(X), model.loss(X))
     assert {w.dtype for w in other.params.values()} == {np.dtype(np.float32)}
@@ -263,5 +264,15 @@ def test_load_refuses_a_pickle(tmp_path):
     (tmp_path / "d.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:300])
     with pytest.raises(ValueError, match="TwoLayerNet.load: expected"):
         model.load(tmp_path / "d.npz")
-    with pytest.raises(FileNotFoundError):
-        model.load(tmp_path / "none.npz")
+    assert model.load(tmp_path / "none.npz") is False
+
+
+def test_constructors_refuse_what_loss_could_not_use():
+    with pytest.raises(ValueError, match="ThreeLayerConvNet: expected an odd filter_size, got 4"):
+        ThreeLayerConvNet(filter_size=4)
+    with pytest.raises(ValueError, match=r"FullyConnectedNet: expected dropout_keep_ratio > 0.*set_year\(2017\)"):
+        FullyConnectedNet([5], dropout_keep_ratio=0)
+    with pytest.raises(ValueError, match="FullyConnectedNet: expected dropout_keep_ratio"):
+        FullyConnectedNet([5], dropout_keep_ratio=1.5)
+    with pytest.raises(TypeError, match="^FullyConnectedNet: .*hidden"):
+        FullyConnectedNet(hidden=[5])

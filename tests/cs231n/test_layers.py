@@ -242,7 +242,7 @@ def test_modes_and_momentum_are_judged_before_the_dict_changes():
         with pytest.raises(ValueError, match=message):
             batchnorm_forward(x, gamma, beta, bn_param)
         assert bn_param.keys() == kept.keys()
-    with pytest.raises(KeyError, match="mode"):
+    with pytest.raises(ValueError, match='^Invalid forward batchnorm mode "None"$'):
         batchnorm_forward(x, gamma, beta, {})
     with pytest.raises(ValueError, match=r"batchnorm_forward: expected x of shape \(N, D\), got \(2, 3, 1, 1\)"):
         batchnorm_forward(x[:, :, None, None], gamma, beta, {"mode": "train"})
@@ -472,9 +472,9 @@ def test_required_keys_and_shapes_are_asked_for():
     x, w, b = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.zeros(3)
     dout = np.ones((1, 3, 2, 3))
     for forward, backward in CONVS:
-        with pytest.raises(KeyError, match="stride"):
+        with pytest.raises(ValueError, match="expected conv_param with 'stride', got the keys"):
             forward(x, w, b, {"pad": 1})
-        with pytest.raises(KeyError, match="pad"):
+        with pytest.raises(ValueError, match="expected conv_param with 'pad', got the keys"):
             forward(x, w, b, {"stride": 1})
         with pytest.raises(ValueError, match=rf"{forward.__name__}: expected stride >= 1, got 0"):
             forward(x, w, b, {"stride": 0, "pad": 1})
@@ -483,15 +483,15 @@ def test_required_keys_and_shapes_are_asked_for():
         with pytest.raises(ValueError, match=r"expected windows no larger than the padded image"):
             forward(x[:, :, :2], w, b, {"stride": 1, "pad": 0})
         _, cache = forward(x, w, b, {"stride": 1, "pad": 0})
-        with pytest.raises(ValueError, match=r"expected dy of shape \(1, 3, 2, 2\), got \(1, 3, 2, 3\)"):
+        with pytest.raises(ValueError, match=r"expected dout of shape \(1, 3, 2, 2\), got \(1, 3, 2, 3\)"):
             backward(dout, cache)
     for forward, backward in POOLS:
-        with pytest.raises(KeyError, match="pool_width"):
+        with pytest.raises(ValueError, match="expected pool_param with 'pool_width', got"):
             forward(x, {"pool_height": 2, "stride": 2})
         with pytest.raises(ValueError, match=r"expected x of shape \(N, C, H, W\), got \(1, 2, 4\)"):
             forward(x[..., 0], {"pool_height": 2, "pool_width": 2, "stride": 2})
         _, cache = forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
-        with pytest.raises(ValueError, match=r"expected dy of shape \(1, 2, 2, 2\), got \(1, 2, 1, 2\)"):
+        with pytest.raises(ValueError, match=r"expected dout of shape \(1, 2, 2, 2\), got \(1, 2, 1, 2\)"):
             backward(np.ones((1, 2, 1, 2)), cache)
 
 
@@ -617,3 +617,79 @@ def test_star_imports_bring_what_the_notebooks_use():
     space = {}
     exec("from xhat.cs231n.classifiers.cnn import *", space)
     assert {"ThreeLayerConvNet", "conv_forward_naive", "conv_forward_fast", "conv_relu_pool_forward"} <= space.keys()
+
+
+# ---- what does not fit
+
+
+def test_forged_caches_are_refused_in_words():
+    d = np.ones((2, 3))
+    for backward, cache in (
+        (affine_backward, (d, d)),
+        (affine_backward, None),
+        (relu_backward, None),
+        (batchnorm_backward, (1, 2)),
+        (layernorm_backward, None),
+        (spatial_batchnorm_backward, None),
+        (spatial_groupnorm_backward, (1, 2, 3)),
+        (dropout_backward, ({"mode": "train", "p": 0.5}, "x")),
+        (dropout_backward, ({"mode": "train", "p": 0.5}, np.ones(3))),
+        (dropout_backward, ({}, None)),
+        (conv_backward_naive, ()),
+        (conv_backward_naive, (d, d, d, {})),
+        (max_pool_backward_naive, ("reshape", d)),
+        (fast_layers.conv_backward_fast, ()),
+        (fast_layers.max_pool_backward_fast, ("reshape", (d, d))),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"^(spatial_)?\w+_backward\w*: expected .*, got .*\. "):
+            backward(d, cache)
+
+
+def test_words_are_those_of_the_course():
+    x = np.ones((2, 3))
+    for call, message in (
+        (lambda: affine_forward(x, np.ones((3, 2)), None), "^affine_forward: expected b as an array of real numbers"),
+        (lambda: affine_forward(x, np.ones((2, 2)), 0), r"^affine_forward: expected w of shape \(3, any\)"),
+        (lambda: batchnorm_forward(x, np.ones(2), 0, {"mode": "train"}), r"^batchnorm_forward: expected gamma of .*D"),
+        (
+            lambda: layernorm_forward(x, np.ones(2), np.ones(3), {}),
+            r"^layernorm_forward: expected gamma of shape \(3,\)",
+        ),
+        (lambda: relu_backward(np.ones(2), x), r"^relu_backward: expected dout of shape \(2, 3\)"),
+        (
+            lambda: conv_forward_naive(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1, "pad": 1.0}),
+            "^conv_forward_naive: expected pad as an integer, got float.*//",
+        ),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
+
+
+def test_a_refused_mode_does_not_seed():
+    np.random.seed(1)
+    state = np.random.get_state()[1].copy()
+    with pytest.raises(ValueError, match="mode"):
+        dropout_forward(np.ones(2), {"mode": "eval", "p": 0.5, "seed": 7})
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
+def test_group_norm_of_one_value_gives_beta():
+    x, gamma, beta = np.random.randn(2, 3, 1, 1), np.ones((1, 3, 1, 1)), np.random.randn(1, 3, 1, 1)
+    out, cache = spatial_groupnorm_forward(x, gamma, beta, 3, {})
+    assert np.array_equal(out, np.broadcast_to(beta, x.shape))
+    dx, dgamma, dbeta = spatial_groupnorm_backward(np.ones_like(x), cache)
+    assert not dx.any()
+    assert not dgamma.any()
+    assert np.array_equal(dbeta, np.full((1, 3, 1, 1), 2.0))
+
+
+def test_running_statistics_have_the_type_of_x_and_stay_the_callers():
+    for dtype, kind in ((np.float32, np.float32), (int, np.float64)):
+        bn_param = {"mode": "train"}
+        batchnorm_forward(np.arange(6).reshape(2, 3).astype(dtype), np.ones(3), np.zeros(3), bn_param)
+        assert bn_param["running_mean"].dtype == bn_param["running_var"].dtype == kind
+    mean, var = [0.0, 1.0, 2.0], 1.0
+    bn_param = {"mode": "test", "running_mean": mean, "running_var": var}
+    batchnorm_forward(np.ones((2, 3)), np.ones(3), np.zeros(3), bn_param)
+    assert bn_param["running_mean"] is mean
+    assert bn_param["running_var"] is var

@@ -97,3 +97,38 @@ def test_the_arrays_of_an_old_config_are_left_alone():
 def test_a_float64_gradient_leaves_float32_parameters_what_they_are():
     for name in TRUE:
         assert getattr(optim, name)(np.ones(3, np.float32), np.ones(3))[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["sgd_momentum", "rmsprop", "adam"])
+def test_integers_numbers_and_lists(name):
+    rule = getattr(optim, name)
+    true, _ = rule(np.array([1.0, 2.0]), np.array([3.0, -1.0]))
+    assert np.array_equal(rule(np.array([1, 2]), [3, -1])[0], true)
+    assert np.array_equal(
+        rule([1, 2], [3, -1], {"velocity": 0, "cache": 0, "m": [0, 0], "v": np.zeros(2, int)})[0], true
+    )
+    for number in (1.0, np.float64(1), np.float32(1)):
+        assert rule(number, 3)[0] == pytest.approx(true[0], rel=1e-6)
+
+
+def test_sgd_takes_only_what_it_can_change():
+    for w, got in ((np.ones(2, int), "int64"), (1.0, "float"), ([1.0], "list")):
+        with pytest.raises(TypeError, match=f"sgd: expected w as a floating array, .* got {got}"):
+            optim.sgd(w, 1.0)
+
+
+def test_limits_and_words_of_the_course():
+    w, dw = np.ones(2), np.ones(2)
+    assert np.allclose(optim.sgd_momentum(w, dw, {"momentum": 1.0, "velocity": 2.0})[0], 2.99)
+    assert np.array_equal(optim.rmsprop(w, dw, {"decay_rate": 1, "epsilon": 0, "cache": np.ones(2)})[0], [0.99, 0.99])
+    assert np.allclose(optim.adam(w, dw, {"epsilon": 0})[0], 0.999)
+    for rule, key, value in (
+        (optim.sgd_momentum, "momentum", 2),
+        (optim.rmsprop, "decay_rate", -1),
+        (optim.adam, "beta1", 1),
+        (optim.adam, "t", -1),
+    ):
+        config = {key: value}
+        with pytest.raises(ValueError, match=rf'{rule.__name__}: expected config\["{key}"\]'):
+            rule(w, dw, config)
+        assert config == {key: value}

@@ -46,12 +46,12 @@ def test_adam_by_the_algorithm_of_the_paper():
 
 def test_ranges():
     for make in (
-        lambda: Momentum(1.0),
-        lambda: RMSProp(decay=1.0),
-        lambda: RMSProp(eps=0),
+        lambda: Momentum(1.1),
+        lambda: RMSProp(decay=1.1),
+        lambda: RMSProp(eps=-1),
         lambda: Adam(beta1=1.0),
         lambda: Adam(beta2=1),
-        lambda: Adam(eps=0),
+        lambda: Adam(eps=-1),
     ):
         with pytest.raises(ValueError, match="expected"):
             make()
@@ -90,3 +90,19 @@ def test_a_step_too_large_for_the_type_shows_without_a_warning(kind):
     w = np.ones(2, np.float32)
     kind().update({"w": w}, {"w": np.array([1e30, -1e30])}, 1e308)
     assert not np.isfinite(w).any()
+
+
+def test_a_large_average_does_not_hide_the_new_gradient():
+    rmsprop, adam = RMSProp(decay=0.0, eps=0), Adam(beta1=0.0, beta2=0.0, eps=0)
+    for optimizer in (rmsprop, adam):
+        optimizer.update({"w": np.ones(1)}, {"w": np.array([1e12])}, 0.1)
+        optimizer.update({"w": np.ones(1)}, {"w": np.array([1e-3])}, 0.1)
+    assert rmsprop.memory["w"][0][0] == 1e-3**2
+    assert [array[0] for array in adam.memory["w"]] == [1e-3, 1e-3**2]
+
+
+def test_without_eps_a_gradient_of_0_moves_nothing():
+    for optimizer in (RMSProp(decay=1, eps=0), Adam(eps=0)):
+        w = np.ones(2)
+        optimizer.update({"w": w}, {"w": np.zeros(2)}, 0.1)
+        assert (w == 1).all()

@@ -10,10 +10,12 @@ from typing import Any, cast
 from numpy.typing import ArrayLike
 
 from xhat.checks import Array
-from xhat.cs231n.arrays import as_convolution, as_floats, as_pooling
+from xhat.cs231n import im2col
+from xhat.cs231n.arrays import as_convolution, as_floats, as_pooling, contents, in_the_courses_words
+from xhat.cs231n.im2col import *  # noqa: F403  (the course's notebooks reach them through here)
 from xhat.layers import conv, max_pool
 
-__all__ = [
+__all__: list[str] = [
     "conv_backward_fast",
     "conv_backward_im2col",
     "conv_backward_strides",
@@ -27,8 +29,10 @@ __all__ = [
     "max_pool_forward_im2col",
     "max_pool_forward_reshape",
 ]
+__all__ += im2col.__all__
 
 
+@in_the_courses_words
 def conv_forward_fast(
     x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
 ) -> tuple[Array, tuple[Any, ...]]:
@@ -41,16 +45,17 @@ def conv_forward_fast(
     return out, (x, w, b, conv_param, cache)
 
 
+@in_the_courses_words
 def conv_backward_fast(dout: ArrayLike, cache: tuple[Any, ...]) -> tuple[Array, Array, Array]:
     """Return dx, dw and db."""
-    if isinstance(cache[-1], conv.Cache):
-        judged = cache[-1]
-    else:
-        judged, _ = as_convolution("conv_backward_fast", *cache[:4])
-    dx, dw, db = conv.backward(as_floats(dout)[0], judged)
+    who = "conv_backward_fast"
+    given = contents(who, cache, "x", "w", "b", "conv_param")
+    judged = cache[-1] if isinstance(cache[-1], conv.Cache) else as_convolution(who, *given)[0]
+    dx, dw, db = conv.backward(as_floats(who, dout=dout)[0], judged)
     return dx, dw, cast(Array, db)
 
 
+@in_the_courses_words
 def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[Array, tuple[Any, ...]]:
     """Take the largest number of every window of x (N, C, H, W), as `max_pool_forward_naive` does.
 
@@ -60,12 +65,14 @@ def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[
     return out, (x, pool_param, cache)
 
 
+@in_the_courses_words
 def max_pool_backward_fast(dout: ArrayLike, cache: tuple[Any, ...]) -> Array:
     """Return dx: each window's gradient goes to its first largest entry, to one also where several are equal."""
-    pooled = cache[-1]
+    who = "max_pool_backward_fast"
+    given, pooled = contents(who, cache, "x", "pool_param"), cache[-1]
     if not isinstance(pooled, max_pool.Cache):
-        _, pooled = max_pool.forward(*as_pooling("max_pool_backward_fast", *cache[:2]))
-    return max_pool.backward(as_floats(dout)[0], pooled).dx
+        _, pooled = max_pool.forward(*as_pooling(who, *given))
+    return max_pool.backward(as_floats(who, dout=dout)[0], pooled).dx
 
 
 conv_forward_im2col = conv_forward_strides = conv_forward_fast

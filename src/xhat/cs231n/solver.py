@@ -1,5 +1,6 @@
 """The course's training loop."""
 
+import inspect
 import pickle
 from typing import Any
 
@@ -98,7 +99,9 @@ class Solver:
         if kwargs:
             unknown = ", ".join(f'"{name}"' for name in kwargs)
             raise ValueError(f"Unrecognized arguments {unknown}")
-        if rule not in optim.__all__:
+        # a rule of one's own, put into the module, is one too; what the module imports is not
+        own = getattr(optim, str(rule), None)
+        if not (inspect.isfunction(own) and list(inspect.signature(own).parameters)[:2] == ["w", "dw"]):
             raise ValueError(f'Invalid update_rule "{rule}"')
         self.update_rule: Any = getattr(optim, rule)
         self._reset()

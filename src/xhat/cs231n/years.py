@@ -122,7 +122,10 @@ def spelled_as_in_its_year(init: Callable[..., None]) -> Callable[..., None]:
                     f"FullyConnectedNet: expected {then.dropout} and {then.normalization} in {_year}, got {name}. "
                     "It belongs to another year of the course: choose it with xhat.cs231n.set_year."
                 )
-        bound = signature.bind(*arguments, **{todays.get(name, name): value for name, value in named.items()})
+        try:
+            bound = signature.bind(*arguments, **{todays.get(name, name): value for name, value in named.items()})
+        except TypeError as error:
+            raise TypeError(f"FullyConnectedNet: {error}") from None
         bound.arguments.setdefault(now.dropout, then.no_dropout)
         if then.normalization == "use_batchnorm":
             bound.arguments[now.normalization] = "batchnorm" if bound.arguments.get(now.normalization) else None

@@ -109,7 +109,7 @@ class Momentum(Optimizer):
     Parameters
     ----------
     momentum : float
-        Share of the last move that is kept, in [0, 1); no unit.
+        Share of the last move that is kept, in [0, 1]; no unit.
 
     References
     ----------
@@ -122,7 +122,7 @@ class Momentum(Optimizer):
     def __init__(self, momentum: float = 0.9) -> None:
         super().__init__()
         advice = "The momentum is the share of the last move that is kept; 0.9 is usual."
-        self.momentum = as_real("Momentum", "momentum", momentum, 0.0, 1.0, advice, below=True)
+        self.momentum = as_real("Momentum", "momentum", momentum, 0.0, 1.0, advice)
 
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
         """Change one parameter in place, and its last move."""
@@ -142,9 +142,9 @@ class RMSProp(Optimizer):
     Parameters
     ----------
     decay : float
-        Share of the old average that is kept, in [0, 1); no unit.
+        Share of the old average that is kept, in [0, 1]; no unit.
     eps : float
-        Keeps the quotient finite; unit of the gradient.
+        Keeps the quotient finite; unit of the gradient. With 0, where all gradients were 0 nothing moves.
 
     References
     ----------
@@ -157,16 +157,16 @@ class RMSProp(Optimizer):
     def __init__(self, decay: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__()
         advice = "The decay is the share of the old average that is kept; 0.99 is usual."
-        self.decay = as_real("RMSProp", "decay", decay, 0.0, 1.0, advice, below=True)
-        self.eps = as_real("RMSProp", "eps", eps, 0.0, math.inf, "The usual one is 1e-8.", above=True)
+        self.decay = as_real("RMSProp", "decay", decay, 0.0, 1.0, advice)
+        self.eps = as_real("RMSProp", "eps", eps, 0.0, math.inf, "The usual one is 1e-8.")
 
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
         """Change one parameter in place, and its average."""
         (r,) = memory
         number = gradient.dtype.type
-        r += number(1 - self.decay) * (gradient * gradient - r)
-        size = np.sqrt(r)
-        size += number(self.eps)
+        r *= number(self.decay)
+        r += number(1 - self.decay) * gradient**2
+        size = _nonzero(np.sqrt(r) + number(self.eps))
         values -= (number(learning_rate) * (gradient / size)).astype(values.dtype, copy=False)
 
 
@@ -182,7 +182,7 @@ class Adam(Optimizer):
     beta1, beta2 : float
         Shares of the old averages that are kept, in [0, 1); no unit.
     eps : float
-        Keeps the quotient finite; unit of the gradient.
+        Keeps the quotient finite; unit of the gradient. With 0, where all gradients were 0 nothing moves.
 
     References
     ----------
@@ -196,18 +196,24 @@ class Adam(Optimizer):
         advice = "It is the share of the old average that is kept; 0.9 and 0.999 are usual."
         self.beta1 = as_real("Adam", "beta1", beta1, 0.0, 1.0, advice, below=True)
         self.beta2 = as_real("Adam", "beta2", beta2, 0.0, 1.0, advice, below=True)
-        self.eps = as_real("Adam", "eps", eps, 0.0, math.inf, "The usual one is 1e-8.", above=True)
+        self.eps = as_real("Adam", "eps", eps, 0.0, math.inf, "The usual one is 1e-8.")
 
     def change(self, values: Array, gradient: Array, learning_rate: float, *memory: Array) -> None:
         """Change one parameter in place, and its two averages."""
         m, v = memory
         number = gradient.dtype.type
-        m += number(1 - self.beta1) * (gradient - m)
-        v += number(1 - self.beta2) * (gradient * gradient - v)
-        size = np.sqrt(v / number(1 - self.beta2**self.steps))
-        size += number(self.eps)
+        m *= number(self.beta1)
+        m += number(1 - self.beta1) * gradient
+        v *= number(self.beta2)
+        v += number(1 - self.beta2) * gradient**2
+        size = _nonzero(np.sqrt(v / number(1 - self.beta2**self.steps)) + number(self.eps))
         step = number(learning_rate / (1 - self.beta1**self.steps)) * (m / size)
         values -= step.astype(values.dtype, copy=False)
+
+
+def _nonzero(size: Array) -> Array:
+    """Return sizes to divide by: where there never was a gradient, and no eps, nothing moves."""
+    return size if size.all() else np.where(size == 0, size.dtype.type(1), size)
 
 
 def _wide(values: Array) -> np.dtype[Any]:

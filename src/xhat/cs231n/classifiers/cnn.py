@@ -58,6 +58,11 @@ class ThreeLayerConvNet(Parameters):
         reg: float = 0.0,
         dtype: DTypeLike = np.float32,
     ) -> None:
+        if filter_size % 2 == 0:
+            raise ValueError(
+                f"ThreeLayerConvNet: expected an odd filter_size, got {filter_size}. An even one changes the size of "
+                "the picture; 3, 5 and 7 are usual."
+            )
         self.reg = reg
         self.dtype = dtype
         channels, height, width = input_dim

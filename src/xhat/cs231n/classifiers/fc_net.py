@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from xhat.checks import Array
+from xhat.checks import Array, as_real
 from xhat.cs231n import layer_utils, layers, years
 from xhat.cs231n.classifiers.parameters import Parameters, draw
 from xhat.cs231n.layer_utils import *  # noqa: F403  (the course's notebooks reach the layers through here)
@@ -136,8 +136,13 @@ class FullyConnectedNet(Parameters):
                 f"FullyConnectedNet: expected normalization None, 'batchnorm' or 'layernorm', got {normalization!r}. "
                 "Choose one of these."
             )
+        form = years.form()
+        advice = "It is the share kept; where 0 shall mean no dropout, choose xhat.cs231n.set_year(2017)."
+        if not form.p_is_kept:
+            advice = "It is the share dropped; 0 drops nothing."
+        as_real("FullyConnectedNet", form.dropout, dropout_keep_ratio, 0.0, 1.0, advice, above=form.p_is_kept)
         self.normalization = normalization
-        self.use_dropout = dropout_keep_ratio != years.form().no_dropout
+        self.use_dropout = dropout_keep_ratio != form.no_dropout
         self.reg = reg
         self.num_layers = 1 + len(hidden_dims)
         self.dtype = dtype

@@ -36,19 +36,21 @@ class Parameters:
         """Write the parameters to a file of exactly this name: NumPy's .npz form, without pickle."""
         with open(fname, "wb") as file:
             np.savez(file, **cast("dict[str, Any]", self.params))
+        print(f"{os.fspath(fname)} saved.")
 
-    def load(self, fname: str | os.PathLike[str]) -> None:
-        """Read parameters that `save` has written.
+    def load(self, fname: str | os.PathLike[str]) -> bool:
+        """Read parameters that `save` has written, and return True; False if there is no such file.
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
         ValueError
             If it is a pickle, as the course's own `save` writes one, or has one in it: reading it could run code. Also
             if it is damaged, or the names or shapes are not those of this network.
         """
         who = f"{type(self).__name__}.load"
+        if not os.path.exists(fname):
+            print(f"{os.fspath(fname)} not available.")
+            return False
         with open(fname, "rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 raise ValueError(
@@ -70,6 +72,8 @@ class Parameters:
                 f"{who}: expected parameters {wanted}, got {got}. Make the network with the same arguments."
             )
         self.params = {name: found[name].astype(values.dtype) for name, values in self.params.items()}
+        print(f"{os.fspath(fname)} loaded.")
+        return True
 
 
 def draw(weight_scale: float, *shape: int, dtype: DTypeLike = np.float64) -> Array:
