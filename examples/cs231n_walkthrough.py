@@ -4,6 +4,8 @@ Run it as a script, or cell by cell (`# %%`) in an editor that knows notebooks. 
 draws what the course draws into cs231n_walkthrough.png (or the file named as first argument) if matplotlib is there,
 and ends with the exit status 1 if a check failed. `--short` trains less.
 
+Left out are the download of CIFAR-10, the search for good settings, the inline questions and the frameworks' notebook.
+
 The products of matrices are small: on a busy machine OPENBLAS_NUM_THREADS=1 makes it several times faster.
 """
 
@@ -148,16 +150,16 @@ step = 1e-2 * (m2 / (1 - 0.9**6)) / (np.sqrt(a2 / (1 - 0.999**6)) + 1e-8)
 check("adam: w", rel_error(next_w, w - step), 1e-7)
 check("adam: m and v", max(rel_error(config["m"], m2), rel_error(config["v"], a2)), 1e-7)
 rules = {}
-for rule, rate in (("sgd", 5e-3), ("sgd_momentum", 5e-3), ("rmsprop", 1e-4), ("adam", 1e-3)):
+for rule, rate in (("sgd", 0.1), ("sgd_momentum", 3e-2), ("rmsprop", 5e-4), ("adam", 1e-3)):
     np.random.seed(231)
-    model = FullyConnectedNet([100] * 4, 192, weight_scale=5e-2)
+    model = FullyConnectedNet([100] * 4, 192, weight_scale=0.1)
     rules[rule] = Solver(
         model, data, update_rule=rule, optim_config={"learning_rate": rate},
         num_epochs=3 if SHORT else 5, batch_size=100, verbose=False,
     )  # fmt: skip
     rules[rule].train()
     print(f"  {rule:13} loss {rules[rule].loss_history[0]:.3f} to {rules[rule].loss_history[-1]:.3f}")
-    check(f"{rule}: the loss falls", rules[rule].loss_history[-1] - rules[rule].loss_history[0], 0)
+    check(f"{rule}: share of the loss that is left", rules[rule].loss_history[-1] / rules[rule].loss_history[0], 0.8)
 
 # %% Batch norm: means and deviations, running statistics, both backward passes
 print("Batch norm")
@@ -350,9 +352,15 @@ else:
     )  # fmt: skip
     for panel, title in zip(panels, titles, strict=True):
         panel.set_title(title)
+    labels = [("step", "loss"), ("step", "loss"), ("epoch", "accuracy"), ("standard deviation of W", "loss"),
+              ("epoch", "accuracy"), ("step", "loss"), ("epoch", "accuracy")]  # fmt: skip
+    for panel, (across, up) in zip(panels, labels, strict=False):
+        panel.set_xlabel(across)
+        panel.set_ylabel(up)
+    panels[7].set_axis_off()
     panels[3].set_ylim(0, 5)  # without a norm, large weights give losses that hide all others
     for panel in panels[:7]:
-        panel.legend()
+        panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2, fontsize="small")  # over no curve
     figure.tight_layout()
     figure.savefig(FILE, dpi=60)
     print(f"Drawn: {FILE}")

@@ -276,3 +276,8 @@ def test_constructors_refuse_what_loss_could_not_use():
         FullyConnectedNet([5], dropout_keep_ratio=1.5)
     with pytest.raises(TypeError, match="^FullyConnectedNet: .*hidden"):
         FullyConnectedNet(hidden=[5])
+
+
+def test_use_batchnorm_is_said_of_every_net():
+    assert FullyConnectedNet([5], normalization="batchnorm").use_batchnorm
+    assert not FullyConnectedNet([5], normalization="layernorm").use_batchnorm

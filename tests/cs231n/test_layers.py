@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from xhat.cs231n import fast_layers, im2col, layer_utils, layers
+from xhat.cs231n import fast_layers, im2col, im2col_cython, layer_utils, layers
 from xhat.cs231n.gradient_check import eval_numerical_gradient_array
 from xhat.cs231n.layers import *  # noqa: F403
 
@@ -693,3 +693,13 @@ def test_running_statistics_have_the_type_of_x_and_stay_the_callers():
     batchnorm_forward(np.ones((2, 3)), np.ones(3), np.zeros(3), bn_param)
     assert bn_param["running_mean"] is mean
     assert bn_param["running_var"] is var
+
+
+def test_the_names_of_the_extension():
+    x, dout = np.random.randn(2, 3, 5, 4), np.random.randn(2, 3, 5, 4)
+    cols = im2col_cython.im2col_cython(x, 3, 2, 1, 1)
+    assert np.array_equal(cols, fast_layers.im2col_indices(x, 3, 2, 1, 1))
+    back = im2col_cython.col2im_cython(cols, 2, 3, 5, 4, 3, 2, 1, 1)
+    assert np.allclose((back * dout).sum(), (cols * im2col.im2col_indices(dout, 3, 2, 1, 1)).sum())
+    by_picture = cols.reshape(3, 3, 2, 5, 5, 2).transpose(0, 1, 2, 5, 3, 4)
+    assert np.array_equal(im2col_cython.col2im_6d_cython(by_picture, 2, 3, 5, 4, 3, 2, 1, 1), back)

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from xhat.cs231n import optim
 from xhat.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
 from xhat.cs231n.solver import Solver
 
@@ -198,3 +199,11 @@ def test_every_rule_overfits_a_small_set(rule, normalization):
     assert solver.loss_history[0] > 0.8
     assert max(solver.train_acc_history) == 1.0
     assert {w.dtype for w in model.params.values()} == {np.dtype(np.float32)}
+
+
+def test_a_rule_put_into_the_module_is_taken(monkeypatch):
+    def still(w, dw, config=None):
+        return w, config
+
+    monkeypatch.setattr(optim, "still", still, raising=False)
+    assert Solver(TwoLayerNet(6, 8, 3), some_data(), update_rule="still").update_rule is still

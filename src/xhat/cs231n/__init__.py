@@ -6,7 +6,7 @@ words, and call xhat. Nothing else in xhat imports them.
 
 | module | what lives there |
 |---|---|
-| `layers`, `fast_layers`, `layer_utils`, `im2col` | forward and backward functions |
+| `layers`, `fast_layers`, `layer_utils`, `im2col`, `im2col_cython` | forward and backward functions |
 | `classifiers` | `TwoLayerNet`, `FullyConnectedNet`, `ThreeLayerConvNet` |
 | `optim`, `solver` | update rules and the training loop |
 | `gradient_check` | centred differences |

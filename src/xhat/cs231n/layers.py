@@ -278,13 +278,13 @@ def spatial_groupnorm_forward(
                 "Give one entry per channel, not per group."
             )
     eps = as_eps(who, gn_param.get("eps", 1e-5))
-    G = as_count(who, "G", G, 1, "It is the number of groups, a divisor of the number of channels.")
+    groups = as_count(who, "G", G, 1, "It is the number of groups, a divisor of the number of channels.")
     spread, gamma, beta = (gamma.ndim == 4, beta.ndim == 4), gamma.reshape(-1), beta.reshape(-1)
-    if channels == G and x.shape[2:] == (1, 1):
+    if groups == channels and x.shape[2:] == (1, 1):
         with np.errstate(all="ignore"):
-            wide, cache = group_norm.reference_forward(x.astype(np.float64), gamma, beta, G, eps, 1)
+            wide, cache = group_norm.reference_forward(x.astype(np.float64), gamma, beta, groups, eps, 1)
             return wide.astype(x.dtype), GroupNormCache(cache._replace(x=x), spread)
-    out, cache = group_norm.forward(x, gamma, beta, groups=G, eps=eps)
+    out, cache = group_norm.forward(x, gamma, beta, groups=groups, eps=eps)
     return out, GroupNormCache(cache, spread)
 
 

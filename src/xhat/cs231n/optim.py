@@ -7,7 +7,7 @@ w, float64 for integers.
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,9 +35,9 @@ def sgd(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, C
     """Go down the slope, in place. `config`: ``learning_rate`` (1e-2)."""
     who = "sgd"
     config, settings = _settings(who, config, learning_rate=1e-2)
-    given: object = w
-    if not isinstance(given, np.ndarray) or w.dtype.kind in "biu":
-        got = str(w.dtype) if isinstance(given, np.ndarray) else type(given).__name__
+    kind = _dtype(w)
+    if kind is None or kind.kind in "biu":
+        got = type(w).__name__ if kind is None else str(kind)
         raise TypeError(
             f"{who}: expected w as a floating array, which it changes in place, got {got}. "
             "Convert it with numpy.array(w, float)."
@@ -91,15 +91,20 @@ def _settings(who: str, config: object, **defaults: float) -> tuple[Config, dict
         config = Config()
     if not isinstance(config, dict):
         raise TypeError(f"{who}: expected config as a dict, got {type(config).__name__}. Give a dict or None.")
-    given: Config = config
+    given = cast("Config", config)
     settings: dict[str, Any] = {}
     for name, default in defaults.items():
         value = given.get(name, default)
-        number: object = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        number: object = value if _dtype(value) is None or value.ndim else value[()]
         below = name in ("beta1", "beta2")
         advice = f"The usual one is {default:g}."
         settings[name] = as_real(who, f'config["{name}"]', number, *_SPANS[name], advice, below=below)
     return given, settings
+
+
+def _dtype(values: object) -> np.dtype[Any] | None:
+    """Return the type of an array's entries, and None for all that is no array."""
+    return cast(Array, values).dtype if isinstance(values, np.ndarray) else None
 
 
 def _gradient(who: str, w: Array, dw: ArrayLike) -> Array:
@@ -127,9 +132,10 @@ def _next(
     gradient = _gradient(who, next_w, dw)
     kept: dict[str, Array] = {}
     for name in names:
-        given = np.zeros_like(next_w) if config.get(name) is None else config[name]
+        given: Any = np.zeros_like(next_w) if config.get(name) is None else config[name]
         # a list or a number, such as the 0 of one's own first step, becomes what w is
-        kind = given.dtype if isinstance(given, np.ndarray) and given.dtype.kind not in "biu" else next_w.dtype
+        kind = _dtype(given) or next_w.dtype
+        kind = next_w.dtype if kind.kind in "biu" else kind
         said = f'config["{name}"]'
         kept[name] = np.array(_along(who, said, as_floats(who, **{said: given})[0], next_w), kind)
     with np.errstate(all="ignore"):  # what the type cannot hold is Inf, as everywhere

@@ -167,6 +167,11 @@ class FullyConnectedNet(Parameters):
             {"mode": "train"} if normalization == "batchnorm" else {} for _ in range(norms)
         ]
 
+    @property
+    def use_batchnorm(self) -> bool:
+        """Whether there is batch norm: what `normalization` was called until 2017."""
+        return self.normalization == "batchnorm"
+
     def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:
         """Return the scores (N, C) of the samples X (N, d_1, ..., d_k); with labels y (N,), `(loss, grads)`.
 
