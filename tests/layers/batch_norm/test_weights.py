@@ -173,6 +173,12 @@ def test_layer_takes_weights(rng):
     assert np.isfinite(predicted).all()
 
 
+def test_weights_forged_to_nothing_are_refused(rng):
+    _, cache = batch_norm.forward(rng.standard_normal((4, 2)), weights=[1, 2, 0, 1])
+    with pytest.raises(ValueError, match=r"^batch_norm\.backward: expected cache\.count above 0 for this x, got 0\."):
+        batch_norm.backward(np.ones((4, 2)), cache._replace(weights=np.zeros(4), count=0.0))
+
+
 ADVICE = "Give one weight per sample, or one per entry of batch and positions; 0 takes an entry out of the statistics."
 X = np.zeros((4, 3, 2))
 WRONG = [

@@ -217,6 +217,8 @@ def check_enough(who: str, x: Array, axis: int, weights: Array | None, part: str
 def check_whole(who: str, cache: Cache, sums: Sums | None, owner: str = "cache.") -> None:
     """Refuse sums over less than stands behind the statistics, and a part of a batch taken for the whole."""
     own = count_of(cache.x, cache.channel_axis, cache.weights)
+    if cache.x.size and cache.count == 0:
+        raise ValueError(f"{who}: expected {owner}count above 0 for this x, got 0. {FROM_FORWARD}")
     if sums is None and cache.count != own:
         raise ValueError(
             f"{who}: expected {owner}count {own:g} for this x, got {cache.count!r}. If the statistics are those of a "
