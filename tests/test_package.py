@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
@@ -32,8 +33,9 @@ MAY_IMPORT = {
 }
 
 
-def run(code):
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+def run(code, env=None):
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     return done.stdout.strip()
 
 
@@ -97,7 +99,10 @@ def test_import_loads_numpy_and_nothing_else():
     assert loaded == "xhat"
 
 
-def test_import_costs_little_beyond_numpy():
+def test_import_costs_little_beyond_numpy(tmp_path):
+    # as after the first import: where Python may not write its bytecode it compiles all sources each time
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env["PYTHONPYCACHEPREFIX"] = str(tmp_path)
     code = """
         import time
         start = time.process_time()
@@ -106,9 +111,11 @@ def test_import_costs_little_beyond_numpy():
         import xhat
         print(middle - start, time.process_time() - middle)
         """
-    numpy_seconds, seconds = min((tuple(map(float, run(code).split())) for _ in range(7)), key=lambda pair: pair[1])
+    numpy_seconds, seconds = min(
+        (tuple(map(float, run(code, env).split())) for _ in range(7)), key=lambda pair: pair[1]
+    )
     # On a loaded machine everything takes longer; NumPy's own import says by how much.
-    assert seconds < max(0.050, numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
+    assert seconds < max(0.050, 0.5 * numpy_seconds), f"{1e3 * seconds:.0f} ms, NumPy {1e3 * numpy_seconds:.0f} ms"
 
 
 def test_all_names_what_is_public():

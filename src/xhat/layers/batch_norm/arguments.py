@@ -17,7 +17,7 @@ from xhat.checks import (
     as_values,
     check_cache,
 )
-from xhat.layers.batch_norm.reference import Cache, FixedCache, Moments, Sums, batch_axis
+from xhat.layers.batch_norm.reference import Cache, FixedCache, Moments, Sums, batch_axis, count_of
 from xhat.layers.batch_norm.renormalization import RenormCache
 from xhat.layers.batch_norm.virtual_batches import VirtualCache
 
@@ -195,11 +195,6 @@ def as_saved_weights(who: str, owner: str, weights: Array | None, x: Array, axis
     return as_weights(
         who, f"{owner}weights", as_statistic(who, f"{owner}weights", weights, entries, FROM_FORWARD), x, axis
     )
-
-
-def count_of(x: Array, axis: int, weights: Array | None) -> float:
-    """Return how many values stand behind each statistic: their number, or the sum of their weights."""
-    return math.prod(x.shape[:axis] + x.shape[axis + 1 :]) if weights is None else float(weights.sum())
 
 
 def check_enough(who: str, x: Array, axis: int, weights: Array | None, part: str = "") -> None:

@@ -16,6 +16,7 @@ from xhat.layers.batch_norm.reference import (
     Sums,
     along,
     averaged_axes,
+    count_of,
     reference_apply,
     reference_apply_backward,
     reference_backward,
@@ -25,8 +26,9 @@ from xhat.layers.batch_norm.reference import (
 )
 
 
-def moments_of(who: str, x: Array, axis: int, weights: Array | None, count: float) -> Moments:
+def moments_of(who: str, x: Array, axis: int, weights: Array | None) -> Moments:
     """Return what the entries of x say about their channels."""
+    count = count_of(x, axis, weights)
     if kernels.serves(x.dtype):
         mean, mean_low, var, _ = kernels.channels_statistics(_view(x, axis), _flat(weights, axis), 0.0)
     else:
@@ -46,7 +48,6 @@ def normalize(
     beta: Array | None,
     eps: float,
     weights: Array | None,
-    count: float,
     y: Array,
     moments: Moments | None = None,
 ) -> Cache:
@@ -65,7 +66,8 @@ def normalize(
         write_with(x, axis, gamma, beta, weights, statistics, y)
     if moments is None:
         _check_range(who, x, axis, weights, statistics.var)
-    return Cache(x, gamma, beta, *statistics, count if moments is None else moments.count, axis, weights)
+    count = count_of(x, axis, weights) if moments is None else moments.count
+    return Cache(x, gamma, beta, *statistics, count, axis, weights)
 
 
 def apply_fixed(

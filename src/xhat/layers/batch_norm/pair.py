@@ -24,7 +24,6 @@ from xhat.layers.batch_norm.arguments import (
     as_weights,
     check_enough,
     check_whole,
-    count_of,
 )
 from xhat.layers.batch_norm.reference import (
     Cache,
@@ -33,6 +32,7 @@ from xhat.layers.batch_norm.reference import (
     Moments,
     Sums,
     batch_axis,
+    count_of,
     reference_apply,
     reference_apply_backward,
     reference_backward,
@@ -193,13 +193,12 @@ def forward(
 
     y = as_output(who, out, x.shape, x.dtype, *given)
     if not parts:
-        return y, compute.normalize(who, x, axis, gamma, beta, eps, weights, count_of(x, axis, weights), y, moments)
+        return y, compute.normalize(who, x, axis, gamma, beta, eps, weights, y, moments)
     caches: list[Cache] = []
     for part, samples in parts:
         part_x, part_y = np.ascontiguousarray(x[part]), np.ascontiguousarray(y[part])
         part_weights = None if weights is None else weights[samples]
-        count = count_of(part_x, axis, part_weights)
-        cache = compute.normalize(who, part_x, axis, gamma, beta, eps, part_weights, count, part_y)
+        cache = compute.normalize(who, part_x, axis, gamma, beta, eps, part_weights, part_y)
         caches.append(cache._replace(x=x[part]))
         _write_back(part_y, y[part])
     return y, VirtualCache(tuple(caches), axis)
@@ -328,12 +327,11 @@ def renorm(
     d_max = as_d_max(who, d_max)
     check_enough(who, x, axis, weights)
     y = as_output(who, out, x.shape, x.dtype, *given)
-    count = count_of(x, axis, weights)
-    batch = compute.moments_of(who, x, axis, weights, count)
+    batch = compute.moments_of(who, x, axis, weights)
     with np.errstate(all="ignore"):
         r, d = correction(batch, mean, var, eps, r_max, d_max)
         scale, shift = corrected(compute.wide(gamma), compute.wide(beta), r, d)
-    cache = compute.normalize(who, x, axis, scale, shift, eps, weights, count, y, batch)
+    cache = compute.normalize(who, x, axis, scale, shift, eps, weights, y, batch)
     return y, RenormCache(cache, gamma, beta, r, d)
 
 
@@ -453,7 +451,7 @@ def moments(x: ArrayLike, channel_axis: int = 1, weights: ArrayLike | None = Non
     who = "batch_norm.moments"
     x, axis, _, _ = as_inputs(who, "", x, None, None, channel_axis)
     weights = as_weights(who, "weights", weights, x, axis)
-    return compute.moments_of(who, x, axis, weights, count_of(x, axis, weights))
+    return compute.moments_of(who, x, axis, weights)
 
 
 def sums(dy: ArrayLike, cache: Cache) -> Sums:

@@ -274,6 +274,11 @@ def per_entry(weights: Array | None, x: Array, channel_axis: int) -> Array | Non
     return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(entries) - weights.ndim)), entries)
 
 
+def count_of(x: Array, axis: int, weights: Array | None) -> float:
+    """Return how many values stand behind each statistic: their number, or the sum of their weights."""
+    return math.prod(x.shape[:axis] + x.shape[axis + 1 :]) if weights is None else float(weights.sum())
+
+
 def averaged_axes(ndim: int, channel_axis: int) -> tuple[int, ...]:
     """Return all axes but that of the channels."""
     return tuple(i for i in range(ndim) if i != channel_axis % ndim)
