@@ -14,6 +14,7 @@ the random prime to divide all coefficients h 2^k / (bits - 1) / (number of such
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -44,8 +45,10 @@ _STEPS = 2**50  # entries drawn are whole multiples of 1 / _STEPS, which floats 
 _RANGE = 2**52  # at least so many of them
 _DRAWS = 4000
 _NEW_FIELD = 16  # draws after which another prime is tried: a constant may have no root in this one
+_SHORT_DRAWS = 100  # after which a point whose roots are fractions is not looked for
 _AGREE = 1e-6
 _DIFFER = 1e-8
+_NOISE = 1e-6  # of dout: terms that are no more may be rounding alone
 _SCALES = (Fraction(1), Fraction(1, 100), Fraction(1, 2000))
 _ENTRIES = 64  # of an input that are tried for a counterexample
 
@@ -83,7 +86,7 @@ class ExactResult(NamedTuple):
 
 
 class _Difference(NamedTuple):
-    """The two sides for one input, and the sum of the absolute values of their terms."""
+    """The two sides for one input, and the sum of the absolute values of their terms, which is no less than noise."""
 
     forward: Any
     backward: Any
@@ -177,7 +180,7 @@ class _Point:
         zero = self.ring(0)
         left = [u * (e.slope if isinstance(e, Dual) else zero) for u, e in zip(_flat(self.dy), _flat(y), strict=True)]
         right = [a * b for a, b in zip(_flat(exact_array(gradient, self.ring)), _flat(v), strict=True)]
-        scale = sum(abs(_real(term)) for term in (*left, *right))
+        scale = sum(abs(_real(term)) for term in (*left, *right)) + _NOISE * sum(abs(_real(u)) for u in _flat(self.dy))
         return _Difference(sum(left, zero), sum(right, zero), scale)
 
     def told(self, name: str) -> str | None:
@@ -265,22 +268,25 @@ class _Fields:
         return self._found(make, lambda: point.ring)
 
     def counterexample(self, name: str) -> str | None:
-        """Return an input at which a gradient is wrong: in fractions if there is one, else in floats."""
-        for ring in (Rationals, self._ring):
-            for scale in _SCALES:
-
-                def make(ring: Ring, scale: Fraction = scale) -> str | None:
-                    draw = lambda positive: self._short(scale, positive)  # noqa: E731
-                    return _Point(self._problem, self._sizes, ring, self._rng, draw).told(name)
-
-                for _ in range(2):
-                    try:
-                        told = self._found(make, ring, 200 if ring is Rationals else _DRAWS)
-                    except (Unsupported, Malformed):
-                        break
+        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one, else in floats."""
+        smallest = min((*self._problem.sizes, self._sizes), key=lambda sizes: math.prod(sizes.values()))
+        for sizes in (smallest, self._sizes):
+            for ring in (Rationals, self._ring):
+                for scale in _SCALES:
+                    told = self._told(name, sizes, ring, scale)
                     if told is not None:
                         return told
         return None
+
+    def _told(self, name: str, sizes: Mapping[str, int], ring: Callable[[], Ring], scale: Fraction) -> str | None:
+        def make(ring: Ring) -> str | None:
+            draw = functools.partial(self._short, scale)
+            return _Point(self._problem, sizes, ring, self._rng, draw).told(name)
+
+        try:
+            return self._found(make, ring, _SHORT_DRAWS if ring is Rationals else _DRAWS)
+        except Exception:  # there is none of this kind; why, the trials have told
+            return None
 
 
 def exact_identity(

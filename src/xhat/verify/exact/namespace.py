@@ -98,7 +98,8 @@ class ExactArray(np.ndarray):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if self.dtype == object:
-            value = _lifted(_array(value, self.ring), self.ring)
+            values = _lifted(_array(value, self.ring), self.ring)
+            value = values if values.ndim else values[()]
         super().__setitem__(key, value)
 
     def fill(self, value: Any) -> None:
