@@ -13,11 +13,20 @@ def problem(forward, backward, inputs, *, scalars=(), labels=None, smallest=None
     names = (*inputs, *(labels or {}), *scalars)
 
     def arguments(values):
-        return tuple(values[name] for name in names), {k: v.copy() if isinstance(v, dict) else v for k, v in constants.items()}
+        return tuple(values[name] for name in names), {
+            k: v.copy() if isinstance(v, dict) else v for k, v in constants.items()
+        }
 
     shapes = {name: tuple(axes.split()) for name, axes in inputs.items()}
     return Problem(
-        forward.__name__, forward, backward, shapes, arguments, [smallest] if smallest else [], scalars=scalars, labels=labels or {}
+        forward.__name__,
+        forward,
+        backward,
+        shapes,
+        arguments,
+        [smallest] if smallest else [],
+        scalars=scalars,
+        labels=labels or {},
     )
 
 
@@ -374,7 +383,10 @@ QKV = {"N": 3, "D": 4, "M": 2, "C": 2}
 EPS = ("eps",)
 
 RIGHT = {
-    "batch norm, nine steps, eps fixed": (problem(batch_steps, batch_steps_backward, NORM, bn_param={"mode": "train"}), ND),
+    "batch norm, nine steps, eps fixed": (
+        problem(batch_steps, batch_steps_backward, NORM, bn_param={"mode": "train"}),
+        ND,
+    ),
     "batch norm, closed form": (problem(batch_closed, batch_closed_backward, NORM, scalars=EPS), ND),
     "batch norm, in place": (problem(batch_in_place, batch_in_place_backward, NORM, scalars=EPS), ND),
     "batch norm, features × samples": (
@@ -386,7 +398,10 @@ RIGHT = {
     "group norm": (problem(group, group_backward, GROUP, scalars=EPS, G=2), NCHW),
     "instance norm": (problem(group, group_backward, GROUP, scalars=EPS, G=4), NCHW | {"N": 1}),
     "RMS norm": (problem(rms, rms_backward, {"x": "N D", "gamma": "D"}, scalars=EPS), ND),
-    "affine": (problem(affine, affine_backward, {"x": "N A B", "w": "A*B M", "b": "M"}), {"N": 2, "A": 2, "B": 3, "M": 2}),
+    "affine": (
+        problem(affine, affine_backward, {"x": "N A B", "w": "A*B M", "b": "M"}),
+        {"N": 2, "A": 2, "B": 3, "M": 2},
+    ),
     "relu": (problem(relu, relu_backward, {"x": "N D"}), ND),
     "relu, a mask written": (problem(relu, relu_masked_backward, {"x": "N D"}), ND),
     "leaky relu": (problem(leaky, leaky_backward, {"x": "N D"}), ND),
@@ -401,7 +416,9 @@ RIGHT = {
     "tanh": (problem(tanh, tanh_backward, {"x": "N D"}), ND),
     "SiLU": (problem(silu, silu_backward, {"x": "N D"}), ND),
     "affine, batch norm, relu": (
-        problem(sandwich, sandwich_backward, {"x": "N D", "w": "D M", "b": "M", "gamma": "M", "beta": "M"}, scalars=EPS),
+        problem(
+            sandwich, sandwich_backward, {"x": "N D", "w": "D M", "b": "M", "gamma": "M", "beta": "M"}, scalars=EPS
+        ),
         {"N": 3, "D": 2, "M": 2},
     ),
 }

@@ -581,7 +581,10 @@ class ExactWorld:
         names |= {name: _FloatType(name, self._ring) for name in _FLOATS.split()}
         names["random"] = self._random
         names["linalg"] = _Modelled("np.linalg", {"norm": self._norm})
-        tricks = {"as_strided": self._strided, "sliding_window_view": self._move(sliding_window_view, "window_shape axis")}
+        tricks = {
+            "as_strided": self._strided,
+            "sliding_window_view": self._move(sliding_window_view, "window_shape axis"),
+        }
         names["lib"] = _Modelled("np.lib", {"stride_tricks": _Modelled("np.lib.stride_tricks", tricks)})
         return names
 
@@ -591,8 +594,10 @@ class ExactWorld:
         def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = None) -> Any:
             del order
             filled = np.broadcast_to(_array(fill_value, ring), shape).copy()
-            return _wrap(filled, ring) if dtype is None and filled.dtype.kind in "biu" else _typed(
-                filled, float if dtype is None else dtype, ring, copy=False
+            return (
+                _wrap(filled, ring)
+                if dtype is None and filled.dtype.kind in "biu"
+                else _typed(filled, float if dtype is None else dtype, ring, copy=False)
             )
 
         def empty(shape: Any, dtype: Any = None, order: Any = None) -> Any:
@@ -656,7 +661,12 @@ class ExactWorld:
         for name in "sum prod mean var std max min any all cumsum argmax argmin argsort trace clip".split():
             names[name] = self._method(name)
         names |= {"amax": names["max"], "amin": names["min"]}
-        names |= {"where": self._where, "einsum": self._einsum, "sort": self._sort, "count_nonzero": self._count_nonzero}
+        names |= {
+            "where": self._where,
+            "einsum": self._einsum,
+            "sort": self._sort,
+            "count_nonzero": self._count_nonzero,
+        }
         return names
 
     def _move(self, function: Any, keys: str, fills: bool = False) -> Callable[..., Any]:
@@ -671,7 +681,9 @@ class ExactWorld:
                 if any(array.dtype.kind in "fO" for array in arrays):
                     arrays = [_lifted(array, self._ring) for array in arrays]
                 several = name in ("append", "broadcast_arrays")
-                return _wrap(function(*arrays, *args, **named) if several else function(arrays, *args, **named), self._ring)
+                return _wrap(
+                    function(*arrays, *args, **named) if several else function(arrays, *args, **named), self._ring
+                )
             array = _array(values, self._ring)
             if array.dtype.kind == "f":
                 array = _lifted(array, self._ring)
@@ -733,7 +745,9 @@ class ExactWorld:
         return array
 
     def _count_nonzero(self, a: Any, axis: Any = None, keepdims: Any = False) -> Any:
-        return self._method("sum")(_typed(_array(a, self._ring), bool, self._ring, copy=False), axis=axis, keepdims=keepdims)
+        return self._method("sum")(
+            _typed(_array(a, self._ring), bool, self._ring, copy=False), axis=axis, keepdims=keepdims
+        )
 
     def _norm(self, x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
         if ord not in (None, 2, "fro") or (ord == 2 and axis is None and np.ndim(x) != 1):
