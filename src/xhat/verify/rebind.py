@@ -146,7 +146,7 @@ class Rebinding:
         if kind is type(value) or type(getattr(value, "__dict__", None)) is not dict:
             return value
         instance = self._remember(value, object.__new__(kind))
-        for name, item in vars(value).items():
+        for name, item in cast("dict[str, Any]", vars(value)).items():
             object.__setattr__(instance, name, self._copy(item))
         return instance
 

@@ -456,8 +456,6 @@ def _text(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return "[" + ", ".join(_text(entry) for entry in value) + "]"
     if isinstance(value, Num):
-        try:
-            return str(value.constant())
-        except Unsupported:
-            return f"{value.real():.10g}"
+        fraction = value.fraction()
+        return f"{value.real():.10g}" if fraction is None else str(fraction)
     return str(value)

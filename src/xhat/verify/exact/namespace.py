@@ -248,6 +248,13 @@ def _plain(array: Any) -> np.ndarray[Any, Any]:
     return np.ndarray.view(array, np.ndarray)
 
 
+def _unwrapped(index: Any) -> Any:
+    """Return an index with arrays of NumPy's own."""
+    if isinstance(index, tuple):
+        return tuple(map(_unwrapped, cast("tuple[Any, ...]", index)))
+    return _plain(index) if isinstance(index, np.ndarray) else index
+
+
 def _array(value: Any, ring: Ring) -> np.ndarray[Any, Any]:
     """Return what the user's code gave as an array of NumPy's own, of any type."""
     if isinstance(value, np.ndarray):
@@ -354,7 +361,7 @@ def _apply(ring: Ring, ufunc: Any, method: str, inputs: tuple[Any, ...], named: 
         allowed = {}
     _refuse(name, **{key: value for key, value in named.items() if not (key == "where" and value is True)})
 
-    index = inputs[1] if method == "at" else None
+    index = _unwrapped(inputs[1]) if method == "at" else None
     operands = (inputs[0], *inputs[2:]) if method == "at" else inputs
     arrays = [_array(operand, ring) for operand in operands]
     kinds = {array.dtype.kind for array in arrays}
@@ -366,7 +373,7 @@ def _apply(ring: Ring, ufunc: Any, method: str, inputs: tuple[Any, ...], named: 
             raise Unsupported(f"np.{name} of numbers is not modelled: compare them first")
         if method == "at" and arrays[0].dtype != object:
             raise Unsupported(f"np.{name}.at on integers is not modelled")
-        whole = arrays[1] if name == "power" else None
+        whole = arrays[1] if name == "power" and arrays[1].dtype != object else None
         arrays = [_lifted(array, ring) for array in arrays]
         if whole is not None:
             arrays[1] = whole.astype(object)  # an exponent is a constant, of which the power takes its steps
