@@ -1,0 +1,596 @@
+"""A check as others read it: text for a person, JSON, JUnit XML, SARIF, a page of HTML, a patch.
+
+Names, messages and printed text come from files that anybody may have written, so every format writes them as text:
+no control code reaches a terminal, no tag reaches a page, no character that XML forbids reaches XML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html as _html
+import json as _json
+import re
+import textwrap
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
+
+SCHEMA = 1
+"""The version of the JSON format; docs/check.schema.json describes it."""
+
+_MARK: Mapping[Word, str] = {
+    Word.PROVED: "✓",
+    Word.EXACT: "✓",
+    Word.AGREES: "≈",
+    Word.DISPROVED: "✗",
+    Word.NOT_DECIDED: "?",
+}
+"""So that the words are told apart without colour and from afar."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The report on a file, with what it takes to show it.
+
+    Parameters
+    ----------
+    report : FileReport
+        The verdicts and findings.
+    text : str
+        The Python source that the lines of the report count in; of a notebook, its code cells.
+    lines : mapping of int to str
+        Where a person finds a line, for a notebook: 12 is "cell 3, line 5".
+    stopped : str
+        Why the check ended before its end, as a sentence.
+    printed : str
+        What the code printed, as much as was kept.
+    dropped : int
+        How many characters more it printed.
+    refused : sequence of str
+        What the code tried and was not allowed to do.
+    notes : sequence of str
+        What else the reader must know: a limit that this system does not have.
+    seconds : float, optional
+        How long it took.
+    """
+
+    report: FileReport
+    text: str = ""
+    lines: Mapping[int, str] = field(default_factory=dict[int, str])
+    stopped: str = ""
+    printed: str = ""
+    dropped: int = 0
+    refused: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    seconds: float | None = None
+
+    @property
+    def notebook(self) -> bool:
+        """Whether the lines are those of a notebook's cells and not of the file."""
+        return self.report.file.endswith(".ipynb")
+
+    def where(self, line: int) -> str:
+        """Return a line as a person finds it."""
+        return self.lines.get(line, f"line {line}") if self.notebook else f"line {line}"
+
+
+class _Told(NamedTuple):
+    """One thing that a report says: a verdict, a finding, a limit or an error, in the form all formats share."""
+
+    pair: str
+    name: str
+    """ "dx", or the kind of the finding."""
+    word: str
+    """The verdict's word, "FINDING", "LIMIT" or "ERROR"."""
+    message: str
+    line: int | None
+    repair: str | None
+    counterexample: str | None
+    level: Level
+
+    def reaches(self, level: Level) -> bool:
+        return self.level >= level
+
+
+def _told(checked: Checked) -> Iterator[_Told]:
+    """Give all that a report says, pair by pair."""
+    report = checked.report
+    if report.error is not None:
+        yield _Told("", "import", "ERROR", report.error, report.error_line, None, None, Level.NONE)
+    for pair in report.pairs:
+        for v in pair.verdicts:
+            yield _Told(pair.pair, v.name, str(v.word), v.message, v.line, v.repair, v.counterexample, v.level)
+        for f in pair.findings:
+            yield _Told(pair.pair, f.kind, "FINDING", f.message, f.line, f.repair, None, Level.NONE)
+        if pair.limit is not None:
+            yield _Told(pair.pair, "limit", "LIMIT", _limit(pair.limit), pair.line, None, None, Level.NONE)
+    if checked.stopped and not any(pair.limit for pair in report.pairs) and report.error is None:
+        yield _Told("", "limit", "LIMIT", checked.stopped, None, None, None, Level.NONE)
+
+
+def _limit(limit: str) -> str:
+    return {
+        "time": "The time was up before this was decided. Give more with --timeout, or look for an endless loop.",
+        "memory": "The memory was used up before this was decided. Give more with --memory, or use smaller arrays.",
+        "crash": "The code ended the process it ran in before this was decided.",
+        "not reached": "Not begun: the check of this file ended before.",
+    }.get(limit, f"The check of this pair ended early: {limit}.")
+
+
+# JSON: the document for other programs, and what the limited process sends home
+
+
+def as_json(report: FileReport) -> dict[str, Any]:
+    """Return a report as JSON values.
+
+    Parameters
+    ----------
+    report : FileReport
+        What a check said.
+
+    Returns
+    -------
+    dict
+        As docs/check.schema.json describes a file. `from_json` makes the report out of it again.
+    """
+    return {
+        "file": report.file,
+        "error": report.error,
+        "error_line": report.error_line,
+        "pairs": [pair_as_json(pair) for pair in report.pairs],
+    }
+
+
+def pair_as_json(pair: PairReport) -> dict[str, Any]:
+    """Return the report on one pair as JSON values.
+
+    Parameters
+    ----------
+    pair : PairReport
+        What a check said of it.
+
+    Returns
+    -------
+    dict
+        As docs/check.schema.json describes a pair.
+    """
+    return {
+        "pair": pair.pair,
+        "line": pair.line,
+        "level": str(pair.level),
+        "wrong": pair.wrong,
+        "limit": pair.limit,
+        "verdicts": [
+            {
+                "name": v.name,
+                "verdict": str(v.word),
+                "level": str(v.level),
+                "message": v.message,
+                "line": v.line,
+                "repair": v.repair,
+                "counterexample": v.counterexample,
+            }
+            for v in pair.verdicts
+        ],
+        "findings": [{"kind": f.kind, "message": f.message, "line": f.line, "repair": f.repair} for f in pair.findings],
+        "evidence": plain(pair.evidence),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a value in JSON's own types: fractions and whatever else JSON lacks become text.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, text, sequences and mappings, one in another.
+
+    Returns
+    -------
+    object
+        The same of dict, list, str, int, float, bool and None.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value if value is None or isinstance(value, bool) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        entries: list[Any] = [plain(entry) for entry in value]  # pyright: ignore[reportUnknownVariableType]
+        return sorted(entries, key=str) if isinstance(value, (set, frozenset)) else entries
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        return plain(value.tolist())
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else str(value)  # NaN compares false
+    return str(value)
+
+
+def from_json(values: Any) -> FileReport:
+    """Make a report out of JSON values that `as_json` gave.
+
+    Parameters
+    ----------
+    values : object
+        What `json.loads` returned.
+
+    Returns
+    -------
+    FileReport
+        The report.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        return FileReport(
+            _typed(values["file"], str),
+            tuple(pair_from_json(pair) for pair in _typed(values["pairs"], list)),
+            _typed(values["error"], str, None),
+            _typed(values["error_line"], int, None),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"from_json: expected a report, got something else ({error}). Check the file again.") from None
+
+
+def pair_from_json(values: Any) -> PairReport:
+    """Make the report on one pair out of JSON values that `pair_as_json` gave.
+
+    Parameters
+    ----------
+    values : object
+        What `json.loads` returned.
+
+    Returns
+    -------
+    PairReport
+        The report.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        return PairReport(
+            _typed(values["pair"], str),
+            tuple(
+                Verdict(
+                    _typed(v["name"], str),
+                    Word(v["verdict"]),
+                    _typed(v["message"], str),
+                    _typed(v["line"], int, None),
+                    _typed(v["repair"], str, None),
+                    _typed(v["counterexample"], str, None),
+                )
+                for v in _typed(values["verdicts"], list)
+            ),
+            tuple(
+                Finding(
+                    _typed(f["kind"], str),
+                    _typed(f["message"], str),
+                    _typed(f["line"], int, None),
+                    _typed(f["repair"], str, None),
+                )
+                for f in _typed(values["findings"], list)
+            ),
+            _typed(values["line"], int, None),
+            _typed(values["evidence"], dict),
+            _typed(values["limit"], str, None),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"from_json: expected a report, got something else ({error}). Check the file again.") from None
+
+
+def _typed(value: Any, *types: type | None) -> Any:
+    """Return a value of one of these types; None stands for none."""
+    if (value is None and None in types) or type(value) in types:
+        return value
+    raise TypeError(f"a {type(value).__name__} where none belongs")
+
+
+def json(files: Sequence[Checked], level: Level) -> str:
+    """Write the document that docs/check.schema.json describes.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+    level : Level
+        What was asked for.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    document = {
+        "schema": SCHEMA,
+        "xhat": version("xhat"),
+        "asked": str(level),
+        "files": [
+            {
+                **as_json(checked.report),
+                "stopped": checked.stopped or None,
+                "printed": checked.printed,
+                "dropped": checked.dropped,
+                "refused": list(checked.refused),
+                "notes": list(checked.notes),
+                "seconds": checked.seconds,
+            }
+            for checked in files
+        ],
+    }
+    return _json.dumps(document, indent=2) + "\n"  # ASCII: an unpaired surrogate in a name is no valid UTF-8
+
+
+# Text
+
+
+_COLOURS: Mapping[str, str] = {
+    "PROVED": "1;32",
+    "EXACT": "32",
+    "AGREES": "36",
+    "DISPROVED": "1;31",
+    "NOT DECIDED": "33",
+    "FINDING": "1;31",
+    "LIMIT": "33",
+    "ERROR": "1;31",
+    "head": "1",
+    "soft": "2",
+    "+": "32",
+    "-": "31",
+    "@": "36",
+}
+
+
+def text(files: Sequence[Checked], level: Level, *, colour: bool = False, width: int = 100) -> str:
+    """Write what a person reads: aligned, a verdict word on each line, repairs below.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+    level : Level
+        What was asked for.
+    colour : bool
+        Whether to use a terminal's colours.
+    width : int
+        Characters per line.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
+    pen = _Pen(colour, max(width, 60))
+    for checked in files:
+        pen.file(checked, level)
+    if len(files) > 1:
+        pen.total(files, level)
+    return "\n".join(pen.lines) + "\n"
+
+
+class _Pen:
+    """Writes lines, with or without colours."""
+
+    def __init__(self, colour: bool, width: int) -> None:
+        self.lines: list[str] = []
+        self._colour = colour
+        self._width = width
+
+    def file(self, checked: Checked, level: Level) -> None:
+        """Write all that is said of one file."""
+        report = checked.report
+        self._line(self._paint("head", _clean(report.file)))
+        if report.error is not None:
+            place = f"  ({checked.where(report.error_line)})" if report.error_line else ""
+            self._row("ERROR", "!", "", report.error + place)
+        for pair in report.pairs:
+            self._pair(checked, pair)
+        if checked.stopped:
+            self._row("LIMIT", "!", "", checked.stopped)
+        for note in checked.notes:
+            self._paragraph("  ", f"note: {note}", "soft")
+        for act in checked.refused:
+            self._paragraph("  ", f"not allowed: {act}", "soft")
+        if checked.printed:
+            self._printed(checked)
+        self._line()
+        self._line("  " + _summary([checked], level))
+        self._line()
+
+    def total(self, files: Sequence[Checked], level: Level) -> None:
+        """Write the last line, on all files."""
+        self._line(self._paint("head", f"{len(files)} files: {_summary(files, level)}"))
+
+    def _pair(self, checked: Checked, pair: PairReport) -> None:
+        self._line()
+        place = f"  ({checked.where(pair.line)})" if pair.line else ""
+        self._line("  " + self._paint("head", _clean(pair.pair)) + self._paint("soft", place))
+        names = max((len(_clean(v.name)) for v in pair.verdicts), default=0)
+        for v in pair.verdicts:
+            place = f"  ({checked.where(v.line)})" if v.line else ""
+            first, *rest = v.message.split("\n") or [""]
+            self._row(str(v.word), _MARK[v.word], _clean(v.name).ljust(names), "\n".join([first + place, *rest]))
+            if v.counterexample:
+                self._paragraph("      ", f"for example: {v.counterexample}")
+            self._repair(v.repair)
+        for f in pair.findings:
+            place = f"  ({checked.where(f.line)})" if f.line else ""
+            first, *rest = f.message.split("\n")
+            self._row("FINDING", "!", "", "\n".join([first + place, *rest]), f.kind)
+            self._repair(f.repair)
+        if pair.limit is not None:
+            self._row("LIMIT", "!", "", _limit(pair.limit))
+        if not pair.verdicts and not pair.findings and pair.limit is None:
+            self._row("NOT DECIDED", "?", "", "nothing was decided about this pair")
+
+    def _row(self, word: str, mark: str, name: str, message: str, told: str | None = None) -> None:
+        """Write a mark, a name, a word and a message that goes on under its own beginning."""
+        label = told or word
+        head = f"    {mark} {name}{'  ' if name else ''}{_clean(label):<11}  "
+        painted = f"    {self._paint(word, mark)} {name}{'  ' if name else ''}"
+        painted += self._paint(word, f"{_clean(label):<11}") + "  "
+        lines = list(self._wrapped(message, self._width - len(head)))
+        for number, line in enumerate(lines or [""]):
+            self._line((painted if number == 0 else " " * len(head)) + line)
+
+    def _repair(self, repair: str | None) -> None:
+        if not repair:
+            return
+        self._line("      a change that was tried and found right:")
+        for line in repair.splitlines():
+            if not line.startswith(("---", "+++")):
+                self._line("        " + self._paint(line[:1], _clean(line)))
+
+    def _printed(self, checked: Checked) -> None:
+        self._line("  your code printed:")
+        for line in checked.printed.splitlines():
+            self._line(self._paint("soft", "  | " + _clean(line)))
+        if checked.dropped:
+            self._line(self._paint("soft", f"  | ... and {checked.dropped:,} characters more"))
+
+    def _paragraph(self, indent: str, words: str, style: str = "") -> None:
+        for line in self._wrapped(words, self._width - len(indent)):
+            self._line(indent + self._paint(style, line))
+
+    def _wrapped(self, words: str, width: int) -> Iterator[str]:
+        for line in words.split("\n"):
+            kept = _clean(line)
+            own = len(kept) - len(kept.lstrip(" "))
+            indent = " " * own
+            yield from textwrap.wrap(
+                kept.lstrip(" "),
+                max(width, 20),
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            ) or [""]
+
+    def _paint(self, style: str, words: str) -> str:
+        code = _COLOURS.get(style)
+        return f"\x1b[{code}m{words}\x1b[0m" if self._colour and code and words else words
+
+    def _line(self, line: str = "") -> None:
+        self.lines.append(line.rstrip())
+
+
+def _clean(words: str) -> str:
+    """Return one line without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "    " if c == "\t" else "\ufffd" for c in words)
+
+
+def _summary(files: Iterable[Checked], level: Level) -> str:
+    """Say how many outputs and gradients there are of each kind."""
+    told = [one for checked in files for one in _told(checked)]
+    verdicts = [one for one in told if one.word in Word]
+    parts: list[str] = []
+    if verdicts:
+        reached = sum(one.reaches(level) for one in verdicts)
+        asked = {Level.NUMERIC: "agree", Level.EXACT: "exact or proved", Level.PROOF: "proved"}.get(level, "checked")
+        parts.append(f"{reached} of {len(verdicts)} outputs and gradients {asked}")
+    below = sum(one.word in (Word.AGREES, Word.EXACT) and not one.reaches(level) for one in verdicts)
+    for count, words in (
+        (sum(one.word == Word.DISPROVED for one in told), "disproved"),
+        (below, "right as far as they were checked"),
+        (sum(one.word == Word.NOT_DECIDED for one in told), "not decided"),
+        (sum(one.word == "FINDING" for one in told), "to change besides"),
+        (sum(one.word == "LIMIT" for one in told), "stopped by a limit"),
+        (sum(one.word == "ERROR" for one in told), "not read or not imported"),
+    ):
+        if count:
+            parts.append(f"{count} {words}")
+    return ", ".join(parts) or "no pair of a forward and a backward pass found"
+
+
+# JUnit
+
+
+def junit(files: Sequence[Checked], level: Level) -> str:
+    """Write JUnit XML: a test suite per file, a test case per output, gradient and finding.
+
+    Disproved is a failure, as is a finding; a limit or a file that cannot be imported is an error; right but below
+    the level that was asked for, or not decided, is skipped.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+    level : Level
+        What was asked for.
+
+    Returns
+    -------
+    str
+        XML.
+    """
+    suites: list[str] = []
+    totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for checked in files:
+        counts = dict.fromkeys(totals, 0)
+        cases: list[str] = []
+        for one in _told(checked):
+            counts["tests"] += 1
+            inside = ""
+            kind = _kind(one, level)
+            if kind is not None:
+                counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
+                first = f"{one.word}: {one.message}".partition("\n")[0]
+                of_type = "" if kind == "skipped" else f" type={_attribute(one.word)}"
+                inside = f"<{kind} message={_attribute(first)}{of_type}>{_xml(_whole(checked, one))}</{kind}>"
+            group = ".".join(filter(None, (checked.report.file, one.pair)))
+            cases.append(
+                f"    <testcase classname={_attribute(group)} name={_attribute(one.name)}>{inside}</testcase>\n"
+            )
+        printed = f"    <system-out>{_xml(checked.printed)}</system-out>\n" if checked.printed else ""
+        numbers = "".join(f' {name}="{count}"' for name, count in counts.items())
+        seconds = f' time="{checked.seconds:.3f}"' if checked.seconds is not None else ""
+        suites.append(
+            f"  <testsuite name={_attribute(checked.report.file)}{numbers}{seconds}>\n"
+            f"{''.join(cases)}{printed}  </testsuite>\n"
+        )
+        totals = {name: total + counts[name] for name, total in totals.items()}
+    del totals["skipped"]  # the outermost element has no such attribute
+    numbers = "".join(f' {name}="{count}"' for name, count in totals.items())
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="xhat check"{numbers}>\n{"".join(suites)}</testsuites>\n'
+
+
+def _kind(one: _Told, level: Level) -> str | None:
+    """Return what stands inside a JUnit test case; None if it passed."""
+    if one.word in ("DISPROVED", "FINDING"):
+        return "failure"
+    if one.word in ("LIMIT", "ERROR"):
+        return "error"
+    return None if one.reaches(level) else "skipped"
+
+
+def _whole(checked: Checked, one: _Told) -> str:
+    """Return all that is said of one thing, as plain lines."""
+    lines = [one.message]
+    if one.line:
+        lines.append(f"{checked.report.file}, {checked.where(one.line)}")
+    if one.counterexample:
+        lines.append(f"for example: {one.counterexample}")
+    if one.repair:
+        lines.append(f"a change that was tried and found right:\n{one.repair}")
+    return "\n".join(lines)
+
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml(words: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", words))
+
+
+def _attribute(words: str) -> str:
+    return quoteattr(_NOT_XML.sub("\ufffd", words))
