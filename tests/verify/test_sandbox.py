@@ -1,5 +1,6 @@
 """The limited process: whatever the code does, there is an outcome in time, and no success without a report."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -10,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from xhat.verify import sandbox
-from xhat.verify.report import FileReport, PairReport, Verdict, Word
-from xhat.verify.sandbox import Ending, Task, run_limited
+from xhat.verify.report import FileReport, Level, PairReport, Verdict, Word
+from xhat.verify.sandbox import Ending, Settings, Task, run_limited
 
 # Reports one pair, does what the file says, and reports the end: the same order of events as in a check.
 STAND_IN = """
     from xhat.verify.report import FileReport, PairReport, Verdict, Word
 
-    def check(path, time_left, on_pair):
+    def check(path, *, pair, spec, level, seed, time_left, on_pair):
         first = PairReport("first", [Verdict("dx", Word.PROVED, "for all N and D")], line=3)
         on_pair(first)
-        namespace = {"__name__": "checked", "time_left": time_left}
+        namespace = {"__name__": "checked", "time_left": time_left, "settings": (pair, spec, level, seed)}
         with open(path) as file:
             exec(compile(file.read(), path, "exec"), namespace)
         return FileReport(path, [first, PairReport("second", evidence={"saw": str(namespace.get("saw"))})])
@@ -36,7 +37,7 @@ def run(tmp_path):
     def start(code, **limits):
         path = tmp_path / "mine.py"
         path.write_text(textwrap.dedent(code))
-        task = Task("stand_in:check", {"path": str(path)}, tmp_path)
+        task = Task(path, Settings(), "stand_in:check")
         return run_limited(task, **{"timeout": 5, "memory": MEMORY, **limits})
 
     return start
@@ -107,6 +108,12 @@ def test_what_never_ends_is_ended(run, code):
 
 def test_the_code_can_ask_for_the_time_that_is_left(run):
     assert 3 < float(saw(run("saw = time_left()"))) < 4.5
+
+
+def test_the_settings_arrive(run, tmp_path):
+    (tmp_path / "mine.py").write_text("saw = settings")
+    task = Task(tmp_path / "mine.py", Settings("batchnorm", "cs231n", Level.EXACT, 3), "stand_in:check")
+    assert saw(run_limited(task)) == "('batchnorm', 'cs231n', <Level.EXACT: 2>, 3)"
 
 
 def test_output_is_kept_up_to_its_limit_and_the_rest_is_counted(run):
@@ -182,46 +189,54 @@ def test_no_file_of_the_parent_is_open(run):
     assert opened.count("pipe:") == 1
 
 
-@pytest.mark.parametrize(
-    ("act", "told"),
-    [
-        ("open('new.txt', 'w')", "write a file: new.txt"),
-        ("open('kept.txt', 'a')", "write a file: kept.txt"),
-        ("os.open('new.txt', os.O_CREAT)", "write a file: new.txt"),
-        ("__import__('numpy').save('new.npy', 1)", "write a file: new.npy"),
-        ("os.remove('kept.txt')", "change a file or folder (os.remove): kept.txt"),
-        ("os.unlink('kept.txt', dir_fd=os.open('.', 0))", "change a file or folder (os.remove): kept.txt"),
-        ("os.rename('kept.txt', 'other')", "change a file or folder (os.rename): kept.txt"),
-        ("os.rename('kept.txt', os.environ['HOME'] + '/x')", "change a file or folder (os.rename): kept.txt"),
-        ("os.truncate('kept.txt', 0)", "change a file or folder (os.truncate): kept.txt"),
-        ("os.chmod('kept.txt', 0)", "change a file or folder (os.chmod): kept.txt"),
-        ("os.chmod(os.open('kept.txt', 0), 0)", "change a file or folder (os.chmod)"),
-        ("os.mkdir('folder')", "change a file or folder (os.mkdir): folder"),
-        ("__import__('shutil').rmtree('.')", "change a file or folder (os.remove): "),
-        ("(os.symlink(os.path.abspath('.'), os.environ['HOME'] + '/l'), open(os.environ['HOME'] + '/l/new.txt', 'w'))", "write a file: "),
-        ("__import__('sqlite3').connect('new.db')", "change a file or folder (sqlite3.connect): new.db"),
-        ("os.fork()", "start a process (os.fork)"),
-        ("os.system('touch new.txt')", "start a process (os.system)"),
-        ("__import__('subprocess').run(['touch', 'new.txt'])", "start a process (subprocess.Popen)"),
-        ("os.execv('/bin/touch', ['touch', 'new.txt'])", "start a process (os.exec)"),
-        ("os.posix_spawn('/bin/touch', ['touch', 'new.txt'], {})", "start a process (os.posix_spawn)"),
-        ("__import__('multiprocessing').Process(target=print).start()", "start a process (os.fork)"),
-        ("os.kill(os.getppid(), 9)", "send signals or change limits (os.kill)"),
-        ("__import__('resource').setrlimit(0, (-1, -1))", "send signals or change limits (resource.setrlimit)"),
-        ("__import__('socket').create_connection(('127.0.0.1', 9))", "use the network (socket.getaddrinfo)"),
-        ("__import__('urllib.request').request.urlopen('http://127.0.0.1')", "use the network (socket.getaddrinfo)"),
-        ("__import__('ctypes').string_at(0)", "use ctypes (ctypes.string_at)"),
-        ("__import__('ctypes').CDLL(None)", "use ctypes (ctypes.dlopen)"),
-    ],
-)  # fmt: skip
-def test_the_seat_belt_refuses_and_says_what(run, tmp_path, act, told):
+FILES = [
+    ("open('new.txt', 'w')", "write a file: new.txt"),
+    ("open('kept.txt', 'a')", "write a file: kept.txt"),
+    ("os.open('new.txt', os.O_CREAT)", "write a file: new.txt"),
+    ("__import__('numpy').save('new.npy', 1)", "write a file: new.npy"),
+    ("os.remove('kept.txt')", "change a file or folder (os.remove): kept.txt"),
+    ("os.unlink('kept.txt', dir_fd=os.open('.', 0))", "change a file or folder (os.remove): kept.txt"),
+    ("os.rename('kept.txt', 'other')", "change a file or folder (os.rename): kept.txt"),
+    ("os.rename('kept.txt', os.environ['HOME'] + '/x')", "change a file or folder (os.rename): kept.txt"),
+    ("os.truncate('kept.txt', 0)", "change a file or folder (os.truncate): kept.txt"),
+    ("os.chmod('kept.txt', 0)", "change a file or folder (os.chmod): kept.txt"),
+    ("os.chmod(os.open('kept.txt', 0), 0)", "change a file or folder (os.chmod)"),
+    ("os.mkdir('folder')", "change a file or folder (os.mkdir): folder"),
+    ("__import__('shutil').rmtree('.')", "change a file or folder (os.remove): "),
+    (
+        "(os.symlink(os.path.abspath('.'), os.environ['HOME'] + '/l'), open(os.environ['HOME'] + '/l/new.txt', 'w'))",
+        "write a file: ",
+    ),
+    ("__import__('sqlite3').connect('new.db')", "change a file or folder (sqlite3.connect): new.db"),
+]
+OTHERS = [
+    ("os.fork()", "start a process (os.fork)"),
+    ("os.system('touch new.txt')", "start a process (os.system)"),
+    ("__import__('subprocess').run(['touch', 'new.txt'])", "start a process (subprocess.Popen)"),
+    ("os.execv('/bin/touch', ['touch', 'new.txt'])", "start a process (os.exec)"),
+    ("os.posix_spawn('/bin/touch', ['touch', 'new.txt'], {})", "start a process (os.posix_spawn)"),
+    ("__import__('multiprocessing').Process(target=print).start()", "start a process (os.fork)"),
+    ("os.kill(os.getppid(), 9)", "send signals or change limits (os.kill)"),
+    ("__import__('resource').setrlimit(0, (-1, -1))", "send signals or change limits (resource.setrlimit)"),
+    ("__import__('socket').create_connection(('127.0.0.1', 9))", "use the network (socket.getaddrinfo)"),
+    ("__import__('urllib.request').request.urlopen('http://127.0.0.1')", "use the network (socket.getaddrinfo)"),
+    ("__import__('ctypes').string_at(0)", "use ctypes (ctypes.string_at)"),
+    ("__import__('ctypes').CDLL(None)", "use ctypes (ctypes.dlopen)"),
+]
+
+
+@pytest.mark.parametrize("acts", [FILES, OTHERS], ids=["files", "processes and network"])
+def test_the_seat_belt_refuses_and_says_what(run, tmp_path, acts):
     (tmp_path / "kept.txt").write_text("kept")
-    before = [*(path.name for path in tmp_path.iterdir()), "mine.py"]
-    outcome = run(f"import os\ntry: {act}\nexcept Exception as error: saw = repr(error)")
-    assert saw(outcome).startswith(("PermissionError('xhat check does not let the code ", "URLError(PermissionError("))
-    assert outcome.refused
-    assert outcome.refused[0].startswith(told), outcome.refused
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(before)
+    before = sorted([*(path.name for path in tmp_path.iterdir()), "mine.py"])
+    tried = "".join(f"try: {act}\nexcept Exception as error: saw.append(repr(error))\n" for act, _ in acts)
+    outcome = run(f"import os\nsaw = []\n{tried}")
+    answers = ast.literal_eval(saw(outcome))
+    assert all("PermissionError('xhat check does not let the code " in answer for answer in answers), answers
+    assert len(answers) == len(acts)
+    for (act, told), refused in zip(acts, outcome.refused, strict=True):
+        assert refused.startswith(told), (act, refused)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert (tmp_path / "kept.txt").read_text() == "kept"
 
 
@@ -276,7 +291,7 @@ def test_neighbours_are_imported_from_the_folder_and_from_its_package(run, tmp_p
     (package / "__init__.py").write_text("")
     (package / "layers.py").write_text("saw = 'neighbour'")
     (package / "json.py").write_text("raise AssertionError('a neighbour stands before the standard library')")
-    task = Task("course.stand_in:check", {"path": str(package / "mine.py")}, package)
+    task = Task(package / "mine.py", Settings(), "course.stand_in:check")
     (package / "stand_in.py").write_text(textwrap.dedent(STAND_IN))
     (package / "mine.py").write_text("import json, layers, course.layers\nsaw = course.layers.saw + layers.saw")
     assert saw(run_limited(task, timeout=5)) == "neighbourneighbour"
@@ -284,7 +299,7 @@ def test_neighbours_are_imported_from_the_folder_and_from_its_package(run, tmp_p
 
 
 def test_a_start_that_fails_says_why(tmp_path):
-    outcome = run_limited(Task("no_such_module:check", {}, tmp_path))
+    outcome = run_limited(Task(tmp_path / "mine.py", Settings(), "no_such_module:check"))
     assert (outcome.ending, outcome.message) == (Ending.FAILED, "ModuleNotFoundError: No module named 'no_such_module' (<frozen importlib._bootstrap>, line 1140)")  # fmt: skip
 
 
@@ -293,7 +308,8 @@ def test_a_system_without_limits_is_told(run, tmp_path, monkeypatch):
     (tmp_path / "stand_in.py").write_text(
         "from xhat.verify import sandbox\nsandbox.resource = None\n" + textwrap.dedent(STAND_IN)
     )
-    outcome = run_limited(Task("stand_in:check", {"path": os.devnull}, tmp_path))
+    (tmp_path / "mine.py").write_text("")
+    outcome = run_limited(Task(tmp_path / "mine.py", Settings(), "stand_in:check"))
     assert outcome.ending is Ending.DONE
     assert outcome.notes == (
         "this system has no limits for memory, processor time and file sizes; only the clock is watched",
@@ -319,8 +335,8 @@ def test_ctrl_c_kills_the_process(run, tmp_path):
     program = f"""
         import sys
         from pathlib import Path
-        from xhat.verify.sandbox import Task, run_limited
-        task = Task("stand_in:check", {{"path": "mine.py"}}, Path({str(tmp_path)!r}))
+        from xhat.verify.sandbox import Settings, Task, run_limited
+        task = Task(Path({str(tmp_path / "mine.py")!r}), Settings(), "stand_in:check")
         run_limited(task, timeout=60, on_pair=lambda pair: print("started", flush=True))
     """
     (tmp_path / "mine.py").write_text("while True: pass")

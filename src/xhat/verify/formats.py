@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import html as _html
 import json as _json
+import os
 import re
 import textwrap
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
@@ -45,7 +45,7 @@ class Checked:
     text : str
         The Python source that the lines of the report count in; of a notebook, its code cells.
     lines : mapping of int to str
-        Where a person finds a line, for a notebook: 12 is "cell 3, line 5".
+        Where a person finds a line: "line 12", or "cell 3, line 5" in a notebook.
     stopped : str
         Why the check ended before its end, as a sentence.
     printed : str
@@ -77,7 +77,7 @@ class Checked:
 
     def where(self, line: int) -> str:
         """Return a line as a person finds it."""
-        return self.lines.get(line, f"line {line}") if self.notebook else f"line {line}"
+        return self.lines.get(line, f"line {line}")
 
 
 class _Told(NamedTuple):
@@ -115,12 +115,17 @@ def _told(checked: Checked) -> Iterator[_Told]:
 
 
 def _limit(limit: str) -> str:
-    return {
-        "time": "The time was up before this was decided. Give more with --timeout, or look for an endless loop.",
-        "memory": "The memory was used up before this was decided. Give more with --memory, or use smaller arrays.",
-        "crash": "The code ended the process it ran in before this was decided.",
-        "not reached": "Not begun: the check of this file ended before.",
-    }.get(limit, f"The check of this pair ended early: {limit}.")
+    return _LIMITS.get(limit, f"The check of this pair ended early: {limit}.")
+
+
+_LIMITS: Mapping[str, str] = {
+    "time": "The time was up before this was decided. Look for an endless loop, or give more with --timeout.",
+    "memory": "The memory was used up before this was decided. Use smaller arrays, or give more with --memory.",
+    "recursion": "A function calls itself without end.",
+    "exited": "The code ended the process before this was decided.",
+    "crashed": "The process crashed before this was decided.",
+    "not reached": "Not begun: the check of this file ended before.",
+}
 
 
 # JSON: the document for other programs, and what the limited process sends home
@@ -390,7 +395,7 @@ class _Pen:
     def file(self, checked: Checked, level: Level) -> None:
         """Write all that is said of one file."""
         report = checked.report
-        self._line(self._paint("head", _clean(report.file)))
+        self._line(self._paint("head", one_line(report.file)))
         if report.error is not None:
             place = f"  ({checked.where(report.error_line)})" if report.error_line else ""
             self._row("ERROR", "!", "", report.error + place)
@@ -415,12 +420,12 @@ class _Pen:
     def _pair(self, checked: Checked, pair: PairReport) -> None:
         self._line()
         place = f"  ({checked.where(pair.line)})" if pair.line else ""
-        self._line("  " + self._paint("head", _clean(pair.pair)) + self._paint("soft", place))
-        names = max((len(_clean(v.name)) for v in pair.verdicts), default=0)
+        self._line("  " + self._paint("head", one_line(pair.pair)) + self._paint("soft", place))
+        names = max((len(one_line(v.name)) for v in pair.verdicts), default=0)
         for v in pair.verdicts:
             place = f"  ({checked.where(v.line)})" if v.line else ""
             first, *rest = v.message.split("\n") or [""]
-            self._row(str(v.word), _MARK[v.word], _clean(v.name).ljust(names), "\n".join([first + place, *rest]))
+            self._row(str(v.word), _MARK[v.word], one_line(v.name).ljust(names), "\n".join([first + place, *rest]))
             if v.counterexample:
                 self._paragraph("      ", f"for example: {v.counterexample}")
             self._repair(v.repair)
@@ -437,9 +442,9 @@ class _Pen:
     def _row(self, word: str, mark: str, name: str, message: str, told: str | None = None) -> None:
         """Write a mark, a name, a word and a message that goes on under its own beginning."""
         label = told or word
-        head = f"    {mark} {name}{'  ' if name else ''}{_clean(label):<11}  "
+        head = f"    {mark} {name}{'  ' if name else ''}{one_line(label):<11}  "
         painted = f"    {self._paint(word, mark)} {name}{'  ' if name else ''}"
-        painted += self._paint(word, f"{_clean(label):<11}") + "  "
+        painted += self._paint(word, f"{one_line(label):<11}") + "  "
         lines = list(self._wrapped(message, self._width - len(head)))
         for number, line in enumerate(lines or [""]):
             self._line((painted if number == 0 else " " * len(head)) + line)
@@ -450,12 +455,12 @@ class _Pen:
         self._line("      a change that was tried and found right:")
         for line in repair.splitlines():
             if not line.startswith(("---", "+++")):
-                self._line("        " + self._paint(line[:1], _clean(line)))
+                self._line("        " + self._paint(line[:1], one_line(line)))
 
     def _printed(self, checked: Checked) -> None:
         self._line("  your code printed:")
         for line in checked.printed.splitlines():
-            self._line(self._paint("soft", "  | " + _clean(line)))
+            self._line(self._paint("soft", "  | " + one_line(line)))
         if checked.dropped:
             self._line(self._paint("soft", f"  | ... and {checked.dropped:,} characters more"))
 
@@ -465,7 +470,7 @@ class _Pen:
 
     def _wrapped(self, words: str, width: int) -> Iterator[str]:
         for line in words.split("\n"):
-            kept = _clean(line)
+            kept = one_line(line)
             own = len(kept) - len(kept.lstrip(" "))
             indent = " " * own
             yield from textwrap.wrap(
@@ -484,7 +489,7 @@ class _Pen:
         self.lines.append(line.rstrip())
 
 
-def _clean(words: str) -> str:
+def one_line(words: str) -> str:
     """Return one line without what a terminal would obey."""
     return "".join(c if c.isprintable() else "    " if c == "\t" else "\ufffd" for c in words)
 
@@ -561,7 +566,8 @@ def junit(files: Sequence[Checked], level: Level) -> str:
         totals = {name: total + counts[name] for name, total in totals.items()}
     del totals["skipped"]  # the outermost element has no such attribute
     numbers = "".join(f' {name}="{count}"' for name, count in totals.items())
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="xhat check"{numbers}>\n{"".join(suites)}</testsuites>\n'
+    whole = f'<testsuites name="xhat check"{numbers}>\n{"".join(suites)}</testsuites>\n'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{whole}'
 
 
 def _kind(one: _Told, level: Level) -> str | None:
@@ -594,3 +600,407 @@ def _xml(words: str) -> str:
 
 def _attribute(words: str) -> str:
     return quoteattr(_NOT_XML.sub("\ufffd", words))
+
+
+# SARIF
+
+
+_RULES: Mapping[str, str] = {
+    "disproved": "An output or a gradient differs from the true one at an input that is shown.",
+    "not-reached": "An output or a gradient is not known to be right at the level that was asked for.",
+    "reached": "An output or a gradient is right at the level that was asked for.",
+    "limit": "The check met a limit before it was done.",
+    "import-error": "The file could not be read or imported.",
+}
+
+
+def sarif(files: Sequence[Checked], level: Level) -> str:
+    """Write SARIF 2.1.0, the form in which code hosts and editors take findings.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+    level : Level
+        What was asked for.
+
+    Returns
+    -------
+    str
+        JSON. Lines are those of the file; a notebook has none, so that the place stands in the message.
+    """
+    rules = dict(_RULES)
+    results: list[dict[str, Any]] = []
+    for checked in files:
+        for one in _told(checked):
+            rule, kind = _rule(one, level)
+            rules.setdefault(rule, f"Found without proof: {rule}.")
+            results.append(_result(checked, one, rule, kind, list(rules).index(rule)))
+    document = {
+        "version": "2.1.0",
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "xhat check",
+                        "version": version("xhat"),
+                        "rules": [{"id": rule, "shortDescription": {"text": told}} for rule, told in rules.items()],
+                    }
+                },
+                "columnKind": "unicodeCodePoints",
+                "results": results,
+            }
+        ],
+    }
+    return _json.dumps(document, indent=2) + "\n"
+
+
+def _rule(one: _Told, level: Level) -> tuple[str, str]:
+    """Return the SARIF rule and the kind of a result."""
+    if one.word == "FINDING":
+        return one.name, "fail"
+    if one.word == "ERROR":
+        return "import-error", "fail"
+    if one.word == "LIMIT":
+        return "limit", "open"
+    if one.word == Word.DISPROVED:
+        return "disproved", "fail"
+    return ("reached", "pass") if one.reaches(level) else ("not-reached", "open")
+
+
+def _result(checked: Checked, one: _Told, rule: str, kind: str, index: int) -> dict[str, Any]:
+    head = " ".join(filter(None, (one.pair, one.name if one.word in Word else "", one.word)))
+    words = f"{head}: {one.message}"
+    if one.counterexample:
+        words += f"\nfor example: {one.counterexample}"
+    artifact = {"uri": _uri(checked.report.file)}
+    place: dict[str, Any] = {"artifactLocation": artifact}
+    if one.line:
+        if checked.notebook:
+            words += f"\n({checked.where(one.line)})"
+        else:
+            place["region"] = {"startLine": one.line}
+    location: dict[str, Any] = {"physicalLocation": place}
+    if one.pair:
+        location["logicalLocations"] = [{"name": one.name, "fullyQualifiedName": f"{one.pair}.{one.name}"}]
+    result = {
+        "ruleId": rule,
+        "ruleIndex": index,
+        "kind": kind,
+        "level": "error" if kind == "fail" else "none",
+        "message": {"text": words},
+        "locations": [location],
+    }
+    edits = [] if checked.notebook or not one.repair else _edits(one.repair, _lines(checked.text))
+    if edits:
+        replacements = [
+            {
+                "deletedRegion": {
+                    "startLine": edit.start + 1,
+                    "startColumn": 1,
+                    "endLine": edit.start + edit.removed + 1,
+                    "endColumn": 1,
+                },
+                "insertedContent": {"text": "".join(edit.added)},
+            }
+            for edit in edits
+        ]
+        change = {"artifactLocation": artifact, "replacements": replacements}
+        result["fixes"] = [
+            {"description": {"text": "A change that was tried and found right."}, "artifactChanges": [change]}
+        ]
+    return result
+
+
+def _uri(file: str) -> str:
+    quoted = urllib.parse.quote(os.fsencode(file))
+    return f"file://{quoted}" if file.startswith("/") else quoted
+
+
+# Patches
+
+
+class _Edit(NamedTuple):
+    """Lines of a text exchanged for others."""
+
+    start: int  # counted from 0
+    removed: int
+    added: list[str]
+
+
+_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")
+
+
+def _lines(words: str) -> list[str]:
+    """Return the lines with what ends them; only a line feed does."""
+    return re.findall(r"[^\n]*\n|[^\n]+", words)
+
+
+def _edits(diff: str, lines: Sequence[str]) -> list[_Edit]:
+    """Return what a unified diff changes in these lines; nothing if it is a diff of others."""
+    edits: list[_Edit] = []
+    place, left = 0, 0
+    open_edit: _Edit | None = None
+    for line in diff.split("\n"):
+        hunk = _HUNK.match(line)
+        if hunk and not left:
+            left = int(hunk[2] or 1)
+            place = int(hunk[1]) - (left > 0)  # without a line of the old text, the line before is named
+            open_edit = None
+        elif line.startswith(("---", "+++", "\\")) and not left:
+            continue
+        elif line.startswith("+"):
+            if open_edit is None:
+                edits.append(open_edit := _Edit(place, 0, []))
+            ending = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+            open_edit.added.append(line[1:].rstrip("\r") + ending)
+        elif left and line[:1] in ("-", " ", ""):
+            if place >= len(lines) or line[1:].rstrip("\r") != lines[place].rstrip("\r\n"):
+                return []
+            if line.startswith("-"):
+                if open_edit is None:
+                    open_edit = _Edit(place, 0, [])
+                else:
+                    edits.pop()
+                edits.append(open_edit := _Edit(open_edit.start, open_edit.removed + 1, open_edit.added))
+            else:
+                open_edit = None
+            place += 1
+            left -= 1
+    return edits
+
+
+class Patch(NamedTuple):
+    """All repairs as one unified diff.
+
+    Attributes
+    ----------
+    diff : str
+        What `patch -p0` and `git apply -p0` take.
+    left_out : int
+        How many repairs touch the same lines as another, or are those of a notebook: after the patch, check again.
+    """
+
+    diff: str
+    left_out: int
+
+
+def patch(files: Sequence[Checked]) -> Patch:
+    """Put the repairs of all files into one diff.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+
+    Returns
+    -------
+    Patch
+        The diff.
+    """
+    parts: list[str] = []
+    left_out = 0
+    for checked in files:
+        lines = _lines(checked.text)
+        repairs = dict.fromkeys(one.repair for one in _told(checked) if one.repair)
+        taken: list[_Edit] = []
+        for repair in repairs:
+            edits = [] if checked.notebook else [edit for edit in _edits(repair, lines) if edit not in taken]
+            if (not edits and not _edits(repair, lines)) or any(_meet(a, b) for a in edits for b in taken):
+                left_out += 1
+            else:
+                taken += edits
+        new = list(lines)
+        for edit in sorted(taken, reverse=True):
+            new[edit.start : edit.start + edit.removed] = edit.added
+        if lines and not lines[-1].endswith("\n") and new and any(e.start + e.removed == len(lines) for e in taken):
+            new[-1] = new[-1].rstrip("\r\n")
+        name = one_line(checked.report.file)
+        for line in difflib.unified_diff(lines, new, name, name):
+            parts.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+    return Patch("".join(parts), left_out)
+
+
+def _meet(a: _Edit, b: _Edit) -> bool:
+    """Whether two changes touch the same lines, or insert at the same place."""
+    return a.start <= b.start + b.removed and b.start <= a.start + a.removed
+
+
+# GitHub
+
+
+def github(files: Sequence[Checked], level: Level) -> str:
+    """Write the commands by which GitHub Actions marks lines of a pull request.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+    level : Level
+        What was asked for.
+
+    Returns
+    -------
+    str
+        One line for each thing that is wrong or not decided.
+    """
+    lines: list[str] = []
+    for checked in files:
+        for one in _told(checked):
+            kind = _kind(one, level)
+            if kind is None:
+                continue
+            place = f",line={one.line}" if one.line and not checked.notebook else ""
+            title = " ".join(filter(None, (one.pair, one.name)))
+            lines.append(
+                f"::{'warning' if kind == 'skipped' else 'error'} file={_property(checked.report.file)}{place},"
+                f"title={_property(title)}::{_data(f'{one.word}: {_whole(checked, one)}')}\n"
+            )
+    return "".join(lines)
+
+
+def _data(words: str) -> str:
+    kept = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in words)
+    return kept.replace("%", "%25").replace("\n", "%0A")
+
+
+def _property(words: str) -> str:
+    return _data(words).replace(":", "%3A").replace(",", "%2C")
+
+
+# HTML
+
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ground: #f3f4f6; --line: #dde1e6; --ink: #1c2024; --soft: #5d6570;
+  --good: #176b34; --weak: #00609a; --bad: #b01818; --open: #8a5300 }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14171b; --ground: #0c0e11; --line: #343b44; --ink: #e9ecef; --soft: #a3acb8; --good: #7ddb98;
+    --weak: #74bdf2; --bad: #ff9a94; --open: #f0c274 }
+}
+* { box-sizing: border-box }
+body { margin: 0; color: var(--ink); background: var(--ground); font: 15px/1.55 system-ui, sans-serif }
+main { max-width: 1200px; margin: 0 auto; padding: 28px 24px 64px }
+h1 { font-size: 26px; margin: 0 } h2 { font-size: 19px; margin: 0 0 4px } h3 { font-size: 16px; margin: 18px 0 6px }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 20px 22px;
+  margin-top: 18px; overflow-x: auto }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; vertical-align: top; padding: 6px 18px 6px 0; border-bottom: 1px solid var(--line) }
+th, .soft { color: var(--soft) } th { font-weight: 600 } td.word { white-space: nowrap; font-weight: 600 }
+code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; margin: 0 }
+td pre { white-space: pre-wrap; overflow-wrap: anywhere } a { color: inherit }
+.good { color: var(--good) } .weak { color: var(--weak) } .bad { color: var(--bad) } .open { color: var(--open) }
+.source span { display: block; white-space: pre; padding-left: 4px; border-left: 4px solid transparent }
+.source span.marked { border-left-color: currentColor; font-weight: 600 }
+.source i { color: var(--soft); font-style: normal; display: inline-block; min-width: 5ch; user-select: none }
+details { margin-top: 14px } summary { cursor: pointer }
+@media print { body { background: #fff } section { break-inside: avoid } }
+"""
+
+_CLASS: Mapping[str, str] = {
+    "PROVED": "good",
+    "EXACT": "good",
+    "AGREES": "weak",
+    "DISPROVED": "bad",
+    "NOT DECIDED": "open",
+    "FINDING": "bad",
+    "LIMIT": "open",
+    "ERROR": "bad",
+}
+_MARKS: Mapping[str, str] = {
+    **{str(word): mark for word, mark in _MARK.items()},
+    "FINDING": "!",
+    "LIMIT": "!",
+    "ERROR": "!",
+}
+
+
+def html(files: Sequence[Checked], level: Level) -> str:
+    """Write a page of its own: verdicts, repairs, and the source with its marked lines.
+
+    Parameters
+    ----------
+    files : sequence of Checked
+        What was checked.
+    level : Level
+        What was asked for.
+
+    Returns
+    -------
+    str
+        HTML that needs no script, font or network, in the colours of the reader's own light or dark screen.
+    """
+    sections = "".join(_section(number, checked, level) for number, checked in enumerate(files))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>xhat check</title><style>{_STYLE}</style></head><body><main>"
+        f'<h1>xhat check</h1><p class="soft">{_text(_summary(files, level))}. Asked for: {level}.</p>'
+        f"{sections}</main></body></html>\n"
+    )
+
+
+def _section(number: int, checked: Checked, level: Level) -> str:
+    told = list(_told(checked))
+    parts = [f"<h2>{_text(checked.report.file)}</h2>", f'<p class="soft">{_text(_summary([checked], level))}</p>']
+    for pair in dict.fromkeys(one.pair for one in told):
+        if pair:
+            parts.append(f"<h3><code>{_text(pair)}</code></h3>")
+        rows = "".join(_table_row(number, checked, one) for one in told if one.pair == pair)
+        parts.append(f"<table><tr><th>name</th><th>verdict</th><th>why</th></tr>{rows}</table>")
+    for note in (*checked.notes, *(f"not allowed: {act}" for act in checked.refused)):
+        parts.append(f'<p class="soft">{_text(note)}</p>')
+    if checked.printed:
+        more = f"\n... and {checked.dropped:,} characters more" if checked.dropped else ""
+        parts.append(
+            f"<details><summary>your code printed</summary><pre>{_text(checked.printed + more)}</pre></details>"
+        )
+    if checked.text:
+        parts.append(_listing(number, checked, told))
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _table_row(number: int, checked: Checked, one: _Told) -> str:
+    why = f"<pre>{_text(one.message)}</pre>"
+    if one.line:
+        why += f'<a class="soft" href="#f{number}l{one.line}">{_text(checked.where(one.line))}</a>'
+    if one.counterexample:
+        why += f"<pre>for example: {_text(one.counterexample)}</pre>"
+    if one.repair:
+        changed = "".join(
+            f'<span class="{ {"+": "good", "-": "bad"}.get(line[:1], "soft") }">{_text(line)}</span>\n'
+            for line in one.repair.splitlines()
+            if not line.startswith(("---", "+++"))
+        )
+        why += f'<p class="soft">a change that was tried and found right:</p><pre>{changed}</pre>'
+    return (
+        f"<tr><td><code>{_text(one.name)}</code></td>"
+        f'<td class="word {_CLASS[one.word]}">{_MARKS[one.word]} {one.word}</td><td>{why}</td></tr>'
+    )
+
+
+def _listing(number: int, checked: Checked, told: Sequence[_Told]) -> str:
+    """Write the source, each line that something is said of with the words said."""
+    marks: dict[int, list[_Told]] = {}
+    for one in told:
+        if one.line and one.word not in (Word.PROVED, Word.EXACT, Word.AGREES):
+            marks.setdefault(one.line, []).append(one)
+    linked = {one.line for one in told}
+    lines: list[str] = []
+    for place, line in enumerate(checked.text.splitlines(), 1):
+        here = marks.get(place, [])
+        anchor = f' id="f{number}l{place}"' if place in linked else ""
+        kind = f' class="marked {_CLASS[here[0].word]}"' if here else ""
+        said = "".join(f"  {_MARKS[one.word]} {one.word} {one.name}" for one in here)
+        lines.append(f"<span{anchor}{kind}><i>{place}</i> {_text(line)}{_text(said)}</span>")
+    return (
+        f"<details{' open' if marks else ''}><summary>the source</summary>"
+        f'<pre class="source">{"".join(lines)}</pre></details>'
+    )
+
+
+def _text(words: str) -> str:
+    """Return words as text of a page, whatever is in them."""
+    return _html.escape("".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in words))

@@ -40,10 +40,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from xhat.verify import formats
-from xhat.verify.report import FileReport, PairReport
+from xhat.verify.report import FileReport, Level, PairReport
 
 resource: ModuleType | None
 try:
@@ -72,25 +72,46 @@ class Ending(StrEnum):
     FAILED = "failed"
 
 
+class Settings(NamedTuple):
+    """How a file is checked.
+
+    Attributes
+    ----------
+    pair : str or None
+        The one pair to check; None for all.
+    spec : str or None
+        Whose signatures the pairs have: "cs231n", "torch", "none". None to find out.
+    level : Level
+        What is asked for.
+    seed : int
+        Draws what is random.
+    """
+
+    pair: str | None = None
+    spec: str | None = None
+    level: Level = Level.PROOF
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class Task:
     """What the limited process does.
 
     Parameters
     ----------
-    call : str
-        "module:function". The function is called with the arguments, and with `time_left`, which returns the seconds
-        that are left for the pair at hand, and `on_pair`, to be called with the report on each pair as it is finished.
-        It returns a `FileReport`.
-    arguments : mapping
-        By name, in JSON's types.
-    folder : Path
-        The working directory: that of the file.
+    path : Path
+        The file to check. Its folder is the working directory.
+    settings : Settings
+        How.
+    engine : str
+        "module:function". It is called with the path and, by name, with the settings, with `time_left`, which returns
+        the seconds that are left for the pair at hand, and with `on_pair`, to be called with the report on each pair
+        as soon as it is finished. It returns a `FileReport`.
     """
 
-    call: str
-    arguments: Mapping[str, Any]
-    folder: Path
+    path: Path
+    settings: Settings
+    engine: str = "xhat.verify.checking:check_file"
 
 
 @dataclass(frozen=True)
@@ -163,6 +184,7 @@ def run_limited(
     """
     if os.name != "posix":
         raise OSError("run_limited: expected Linux or macOS, got a system without POSIX pipes. Run it there.")
+    path = task.path.resolve()
     mark = secrets.token_hex(16)
     started = time.monotonic()
     reading, writing = os.pipe()
@@ -174,7 +196,7 @@ def run_limited(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(writing,),
-                cwd=task.folder,
+                cwd=path.parent,
                 env=_environment(home),
                 start_new_session=True,
             )
@@ -189,9 +211,10 @@ def run_limited(
                 "mark": mark,
                 "pipe": writing,
                 "home": home,
-                "call": task.call,
-                "arguments": dict(task.arguments),
-                "folders": [str(folder) for folder in import_folders(task.folder)],
+                "engine": task.engine,
+                "path": str(path),
+                "settings": task.settings._asdict(),
+                "folders": [str(folder) for folder in import_folders(path.parent)],
                 "timeout": timeout,
                 "memory": memory,
                 "cpu": int(_START_SECONDS + (timeout + 1) * max(steps, 1)),
@@ -417,7 +440,9 @@ def work() -> NoReturn:
     clock = _Clock(order["timeout"])
     sys.path.extend(order["folders"])  # at the end, so that a file called random.py does not stand before Python's own
     sys.argv[:] = ["xhat check"]
-    module, _, name = order["call"].partition(":")
+    module, _, name = order["engine"].partition(":")
+    settings = Settings(**order["settings"])
+    settings = settings._replace(level=Level(settings.level))
     leave = os._exit  # pyright: ignore[reportPrivateUsage]  no hook, thread or buffer of the code's has a say in it
 
     def on_pair(pair: PairReport) -> None:
@@ -425,12 +450,12 @@ def work() -> NoReturn:
         clock.start()
 
     try:
-        call = getattr(importlib.import_module(module), name)
+        engine = getattr(importlib.import_module(module), name)
         notes = _limit(order["memory"], order["cpu"])
         _fasten_seat_belt(order["home"], lambda what: sender.send({"kind": "refused", "what": what}))
         sender.send({"kind": "ready", "notes": notes})
         clock.start()
-        report = call(**order["arguments"], time_left=clock.left, on_pair=on_pair)
+        report = engine(order["path"], **settings._asdict(), time_left=clock.left, on_pair=on_pair)
         last: dict[str, Any] = {"kind": "done", "report": formats.as_json(report)}
     except BaseException as error:
         last = _ended(error)
