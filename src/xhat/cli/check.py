@@ -78,13 +78,18 @@ def check(
     recheck: Annotated[Path | None, typer.Option(help="Check again what a certificate says, and nothing else.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws what is random.")] = 0,
 ) -> int:
-    """Prove hand-written gradients, or say what is wrong with them: batchnorm_forward and batchnorm_backward, say.
+    """Prove hand-written gradients, or say what is wrong with them.
 
-    The code runs in a limited process: that stops mistakes, not malice. For the code of strangers use a container.
+    Pairs such as batchnorm_forward and batchnorm_backward are found by their names.
+    Their code runs in a limited process: that stops mistakes, not malice.
+    For the code of strangers use a container.
 
-    Exit codes, of which the worst of all files counts, the worst first: 2 wrong command line or a file that cannot be
-    imported; 4 a limit of time or memory was hit, or the code ended its process; 1 something is wrong; 3 nothing is
-    wrong, but the level was not reached; 0 all outputs and gradients reached the level.
+    Exit codes, of which the worst of all files counts, the worst first:
+    2 wrong command line, or a file that cannot be imported;
+    4 a limit of time or memory was hit, or the code ended its process;
+    1 something is wrong;
+    3 nothing is wrong, but the level was not reached;
+    0 all outputs and gradients reached the level.
     """
     limits = _Limits(timeout, _bytes(memory))
     settings = Settings(pair, spec, Level[level.upper()], seed)

@@ -410,17 +410,17 @@ class _Pen:
         if checked.printed:
             self._printed(checked)
         self._line()
-        self._line("  " + _summary([checked], level))
+        self._paragraph("  ", _summary([checked], level))
         self._line()
 
     def total(self, files: Sequence[Checked], level: Level) -> None:
         """Write the last line, on all files."""
-        self._line(self._paint("head", f"{len(files)} files: {_summary(files, level)}"))
+        self._paragraph("", f"{len(files)} files: {_summary(files, level)}", "head")
 
     def _pair(self, checked: Checked, pair: PairReport) -> None:
         self._line()
         place = f"  ({checked.where(pair.line)})" if pair.line else ""
-        self._line("  " + self._paint("head", one_line(pair.pair)) + self._paint("soft", place))
+        self._line("  " + self._paint("head", one_line(pair.pair)) + self._paint("soft", one_line(place)))
         names = max((len(one_line(v.name)) for v in pair.verdicts), default=0)
         for v in pair.verdicts:
             place = f"  ({checked.where(v.line)})" if v.line else ""
@@ -490,14 +490,25 @@ class _Pen:
 
 
 def one_line(words: str) -> str:
-    """Return one line without what a terminal would obey."""
+    """Return words without what a terminal would obey.
+
+    Parameters
+    ----------
+    words : str
+        What a file or its author called something.
+
+    Returns
+    -------
+    str
+        The same with four spaces for a tab and a mark for everything else that is not printable.
+    """
     return "".join(c if c.isprintable() else "    " if c == "\t" else "\ufffd" for c in words)
 
 
 def _summary(files: Iterable[Checked], level: Level) -> str:
     """Say how many outputs and gradients there are of each kind."""
     told = [one for checked in files for one in _told(checked)]
-    verdicts = [one for one in told if one.word in Word]
+    verdicts = [one for one in told if one.word in _MARK]
     parts: list[str] = []
     if verdicts:
         reached = sum(one.reaches(level) for one in verdicts)
@@ -670,7 +681,7 @@ def _rule(one: _Told, level: Level) -> tuple[str, str]:
 
 
 def _result(checked: Checked, one: _Told, rule: str, kind: str, index: int) -> dict[str, Any]:
-    head = " ".join(filter(None, (one.pair, one.name if one.word in Word else "", one.word)))
+    head = " ".join(filter(None, (one.pair, one.name if one.word in _MARK else "", one.word)))
     words = f"{head}: {one.message}"
     if one.counterexample:
         words += f"\nfor example: {one.counterexample}"
@@ -803,14 +814,14 @@ def patch(files: Sequence[Checked]) -> Patch:
     left_out = 0
     for checked in files:
         lines = _lines(checked.text)
-        repairs = dict.fromkeys(one.repair for one in _told(checked) if one.repair)
         taken: list[_Edit] = []
-        for repair in repairs:
-            edits = [] if checked.notebook else [edit for edit in _edits(repair, lines) if edit not in taken]
-            if (not edits and not _edits(repair, lines)) or any(_meet(a, b) for a in edits for b in taken):
+        for repair in dict.fromkeys(one.repair for one in _told(checked) if one.repair):
+            edits = _edits(repair, lines)
+            fresh = [edit for edit in edits if edit not in taken]
+            if checked.notebook or not edits or any(_meet(a, b) for a in fresh for b in taken):
                 left_out += 1
             else:
-                taken += edits
+                taken += fresh
         new = list(lines)
         for edit in sorted(taken, reverse=True):
             new[edit.start : edit.start + edit.removed] = edit.added
