@@ -41,6 +41,7 @@ def report(name="a.py", word=Word.DISPROVED):
                 {"prime": 2**61 - 1, "half": Fraction(1, 2), "shape": (3, np.int64(2))},
             ),
             PairReport("b", limit="time", line=5),
+            PairReport("c"),
         ],
     )
 
@@ -240,12 +241,14 @@ def test_text_says_what_there_is():
         "  | hello",
         "  | ... and 9 characters more",
         "    ! ERROR        SyntaxError: invalid syntax  (line 3)",
-        "  no pair of a forward and a backward pass found",
+        "    ! ERROR        no pair of a forward and a backward pass found",
+        "  c",
+        "    ? NOT DECIDED  nothing was decided about this pair",
     ):
         assert line in written.splitlines(), line
     assert " ".join(written.split("\n\n")[-1].split()) == (
-        "3 files: 2 of 5 outputs and gradients exact or proved, 1 disproved, 1 right as far as they were checked, "
-        "1 not decided, 1 to change besides, 1 stopped by a limit, 1 not read or not imported"
+        "3 files: 2 of 6 outputs and gradients exact or proved, 1 disproved, 1 right as far as they were checked, "
+        "2 not decided, 1 to change besides, 1 stopped by a limit, 2 not to be checked"
     )
 
 
@@ -287,7 +290,9 @@ def test_junit_has_a_case_for_each_gradient():
         ("a.py.a", "dg"): [],
         ("a.py.a", "input-modified"): ["failure"],
         ("a.py.b", "limit"): ["error"],
+        ("a.py.c", "pair"): ["skipped"],
         ("broken.py", "import"): ["error"],
+        ("empty.py", "pair"): ["error"],
     }
     failure = root.find(".//failure")
     assert failure.get("message") == "DISPROVED: off by a factor 2"

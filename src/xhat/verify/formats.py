@@ -110,6 +110,12 @@ def _told(checked: Checked) -> Iterator[_Told]:
             yield _Told(pair.pair, f.kind, "FINDING", f.message, f.line, f.repair, None, Level.NONE)
         if pair.limit is not None:
             yield _Told(pair.pair, "limit", "LIMIT", _limit(pair.limit), pair.line, None, None, Level.NONE)
+        if not pair.verdicts and not pair.findings and pair.limit is None:
+            words = "nothing was decided about this pair"
+            yield _Told(pair.pair, "pair", str(Word.NOT_DECIDED), words, pair.line, None, None, Level.NONE)
+    if not report.pairs and report.error is None and not checked.stopped:
+        words = "no pair of a forward and a backward pass found"
+        yield _Told("", "pair", "ERROR", words, None, None, None, Level.NONE)
     if checked.stopped and not any(pair.limit for pair in report.pairs) and report.error is None:
         yield _Told("", "limit", "LIMIT", checked.stopped, None, None, None, Level.NONE)
 
@@ -396,9 +402,10 @@ class _Pen:
         """Write all that is said of one file."""
         report = checked.report
         self._line(self._paint("head", one_line(report.file)))
-        if report.error is not None:
-            place = f"  ({checked.where(report.error_line)})" if report.error_line else ""
-            self._row("ERROR", "!", "", report.error + place)
+        for one in _told(checked):
+            if one.word == "ERROR":
+                place = f"  ({checked.where(one.line)})" if one.line else ""
+                self._row("ERROR", "!", "", one.message + place)
         for pair in report.pairs:
             self._pair(checked, pair)
         if checked.stopped:
@@ -521,11 +528,11 @@ def _summary(files: Iterable[Checked], level: Level) -> str:
         (sum(one.word == Word.NOT_DECIDED for one in told), "not decided"),
         (sum(one.word == "FINDING" for one in told), "to change besides"),
         (sum(one.word == "LIMIT" for one in told), "stopped by a limit"),
-        (sum(one.word == "ERROR" for one in told), "not read or not imported"),
+        (sum(one.word == "ERROR" for one in told), "not to be checked"),
     ):
         if count:
             parts.append(f"{count} {words}")
-    return ", ".join(parts) or "no pair of a forward and a backward pass found"
+    return ", ".join(parts) or "nothing to check"
 
 
 # JUnit
@@ -900,6 +907,7 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: 6px 18px 6px 0; border-bottom: 1px solid var(--line) }
 th, .soft { color: var(--soft) } th { font-weight: 600 } td.word { white-space: nowrap; font-weight: 600 }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; margin: 0 }
+th:nth-child(1) { width: 16% } th:nth-child(2) { width: 17% } h3 code { font-size: inherit }
 td pre { white-space: pre-wrap; overflow-wrap: anywhere } a { color: inherit }
 .good { color: var(--good) } .weak { color: var(--weak) } .bad { color: var(--bad) } .open { color: var(--open) }
 .source span { display: block; white-space: pre; padding-left: 4px; border-left: 4px solid transparent }
@@ -961,7 +969,8 @@ def _section(number: int, checked: Checked, level: Level) -> str:
             parts.append(f"<h3><code>{_text(pair)}</code></h3>")
         rows = "".join(_table_row(number, checked, one) for one in told if one.pair == pair)
         parts.append(f"<table><tr><th>name</th><th>verdict</th><th>why</th></tr>{rows}</table>")
-    for note in (*checked.notes, *(f"not allowed: {act}" for act in checked.refused)):
+    stopped = [checked.stopped] if checked.stopped else []
+    for note in (*stopped, *checked.notes, *(f"not allowed: {act}" for act in checked.refused)):
         parts.append(f'<p class="soft">{_text(note)}</p>')
     if checked.printed:
         more = f"\n... and {checked.dropped:,} characters more" if checked.dropped else ""
