@@ -190,9 +190,16 @@ class _Numpy:
     inf = math.inf
 
     def __init__(self, space: Space) -> None:
+        self.used: set[str] = set()
         self._space = space
         self.random = _Random(space)
         self.linalg = _Linalg(self)
+
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if not name.startswith("_") and callable(value):
+            self.used.add(f"np.{name}")
+        return value
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):

@@ -50,6 +50,8 @@ class Proof(NamedTuple):
     gradients: dict[str, Gradient]
     undecided: dict[str, tuple[str, int | None]]  # by gradient, or "" for all: why, and the line
     centred: tuple[str, str] | None  # the input that was centred, and the name of its mean
+    specified: bool  # whether the output is what the problem's specification says, for all sizes and inputs
+    functions: frozenset[str]  # of NumPy, as modelled, that the code used
     milliseconds: float
 
 
@@ -86,8 +88,10 @@ def prove(problem: Problem) -> Proof:
     if over is not None:
         run = _Run(problem, over)
     gradients, undecided = run.gradients()
+    functions = frozenset(run.world.numpy.used)
+    specified = run.is_specified()
     spent = 1e3 * (time.perf_counter() - start)
-    return Proof(run.space, run.y.poly, run.y.axes, gradients, undecided, run.centred, spent)
+    return Proof(run.space, run.y.poly, run.y.axes, gradients, undecided, run.centred, specified, functions, spent)
 
 
 class _Run:
@@ -137,6 +141,33 @@ class _Run:
     def forward(self, moved: str | None = None) -> tuple[Symbolic, Any]:
         """Run the forward pass, with one input moved along V."""
         problem, space = self.problem, self.space
+        values = self.values(moved)
+        self.world.begin()
+        y, cache = self._guarded(lambda: self.on_symbols.run_forward(values), problem.forward)
+        y = lift(y, space)
+        if y is None:
+            raise Refusal("the output is not an array")
+        if any(name.startswith("$undefined") for name in y.poly.names()):
+            raise Refusal("the output holds entries of np.empty that nothing was written into")
+        return y, cache
+
+    def is_specified(self) -> bool:
+        """Say whether the output is what the specification says, for all sizes and inputs."""
+        specification = self.problem.specification
+        if specification is None:
+            return False
+        try:
+            wanted = lift(Rebinding(self.world)(specification)(self.values()), self.space)
+            if wanted is None or _named_axes(self.space, wanted.axes) != _named_axes(self.space, self.y.axes):
+                return False
+            same = dict(zip(_flat(wanted.axes), _flat(self.y.axes), strict=True))
+            return not (wanted.poly.renamed(same) - self.y.poly).normal()
+        except Exception:  # what the formula uses may not be modelled
+            return False
+
+    def values(self, moved: str | None = None) -> dict[str, Any]:
+        """Return what the forward pass is called with."""
+        problem, space = self.problem, self.space
         values: dict[str, Any] = {**self.labels}
         for name, axes in self.axes.items():
             point = self.points[name]
@@ -150,14 +181,7 @@ class _Run:
             values.setdefault(name, Size(space.symbol(name, positive=True)))
         for name in problem.scalars:
             values[name] = Symbolic.scalar(space.symbol(name, positive=True))
-        self.world.begin()
-        y, cache = self._guarded(lambda: self.on_symbols.run_forward(values), problem.forward)
-        y = lift(y, space)
-        if y is None:
-            raise Refusal("the output is not an array")
-        if any(name.startswith("$undefined") for name in y.poly.names()):
-            raise Refusal("the output holds entries of np.empty that nothing was written into")
-        return y, cache
+        return values
 
     def _guarded(self, call: Callable[[], Any], function: Callable[..., Any]) -> Any:
         try:

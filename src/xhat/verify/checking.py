@@ -1,0 +1,603 @@
+"""The order of work: what is said of a pair, and from which engine.
+
+    1. static     the source alone: names, the cache, bodies that are not written
+    2. protocol   floats: what is returned, what is changed, the forward against the formula, slopes
+    3. exact      an identity in large finite fields, at some sizes
+    4. symbols    the true gradient, derived from the user's own forward, for all sizes
+    5. words      for what is wrong: terms, a known mistake, the first wrong line, a repair that was proved
+
+A gradient is called PROVED only if no other engine found a difference.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import itertools
+import linecache
+import math
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xhat.verify import formats, specs
+from xhat.verify.exact import ExactResult, exact_identity
+from xhat.verify.faults import DICTIONARIES, diagnose
+from xhat.verify.problem import Malformed, Problem, Unsupported
+from xhat.verify.protocol import ProtocolResult, protocol
+from xhat.verify.repair import Hints, candidates, edited, repairs
+from xhat.verify.repair import Edit as Replacement
+from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
+from xhat.verify.source import FoundPair, Source, declaration, pairs, read
+from xhat.verify.specs import Spec
+from xhat.verify.static import fixed_names, static_findings
+from xhat.verify.symbolic import Proof, Refusal, prove
+from xhat.verify.terms import Explanation, Words, explain
+from xhat.verify.values import first_wrong_line
+
+_REPAIR_SECONDS = 3.0
+_TRIAL_SECONDS = 1.0  # for an edited text, which may run for ever
+_RESERVE = 1.0  # seconds that are left for the report itself
+_OUT = "out"
+
+_serial = itertools.count()
+
+
+class Report(NamedTuple):
+    """What `check` says of a pair of functions.
+
+    Attributes
+    ----------
+    pair : PairReport
+        All of it.
+    level : Level
+        What was asked for.
+    """
+
+    pair: PairReport
+    asked: Level
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong and all reached the level that was asked for."""
+        return not self.pair.wrong and self.pair.level >= self.asked
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """By name: "out", "dx"."""
+        return {verdict.name: verdict for verdict in self.pair.verdicts}
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What else to change."""
+        return self.pair.findings
+
+    def _checked(self) -> list[formats.Checked]:
+        return [formats.Checked(FileReport(self.pair.pair, [self.pair]))]
+
+    def text(self) -> str:
+        """Return the report as a terminal shows it."""
+        return formats.text(self._checked(), self.asked)
+
+    def json(self) -> str:
+        """Return the report as JSON; the schema is docs/check.schema.json."""
+        return formats.json(self._checked(), self.asked)
+
+    def html(self) -> str:
+        """Return the report as a page."""
+        return formats.html(self._checked(), self.asked)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def check(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    *,
+    layer: str | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    spec: str | None = None,
+    level: Level | str = Level.PROOF,
+    name: str | None = None,
+    seed: int = 0,
+) -> Report:
+    """Prove that a backward pass is the gradient of a forward pass, or say what is wrong with it.
+
+    The two functions run as they are, on floats, on exact numbers and on symbols; copies of them do, and nothing is
+    changed. They run in this process: code that you do not trust belongs into `xhat check`, or better a container.
+
+    Parameters
+    ----------
+    forward : callable
+        Returns `(y, cache)`. A loss returns itself and its gradient, and has no backward.
+    backward : callable, optional
+        Takes `(dy, cache)`, and returns a gradient for every input, in their order.
+    layer : str, optional
+        What the pair should be: "batch_norm", or another layer of this library. Without, it is found by the functions'
+        names, or only the gradient is judged.
+    shapes : mapping of str to str, optional
+        What the parameters of the forward are, where names do not tell: `{"x": "N D", "w": "D M", "labels": "N < C"}`.
+    spec : {"cs231n", "torch", "none"}, optional
+        Whose signatures they have.
+    level : {"numeric", "exact", "proof"}
+        How far to go.
+    name : str, optional
+        What the pair is called. Default: from the name of the forward.
+    seed : int
+        Draws the points and primes.
+
+    Returns
+    -------
+    Report
+        `ok`, `verdicts["dx"]`, `findings`, `text()`, `json()`, `html()`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it cannot be known how to call the functions; the message says how to declare it.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> def forward(x, w):
+    ...     return x @ w, (x, w)
+    >>> def backward(dy, cache):
+    ...     x, w = cache
+    ...     return dy @ w.T, dy.T @ x
+    >>> report = xhat.verify.check(forward, backward, shapes={"x": "N D", "w": "D M"})
+    >>> report.ok, str(report.verdicts["dx"].word), report.verdicts["dw"].message
+    (False, 'PROVED', 'shape (M, D), expected (D, M)')
+    """
+    asked = Level[level.upper()] if isinstance(level, str) else level
+    called = name or getattr(forward, "__name__", "pair").removesuffix("_forward")
+    found = specs.find(called, forward, backward, convention=spec, declaration=shapes, layer=layer)
+    return Report(_Examination(found, asked, seed).report(), asked)
+
+
+def assert_gradient(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    *,
+    level: Level | str = Level.PROOF,
+    **options: Any,
+) -> None:
+    """Raise an AssertionError that explains what is wrong, unless the level is reached.
+
+    Parameters
+    ----------
+    forward, backward : callable
+        As for `check`.
+    level : {"numeric", "exact", "proof"}
+        What must be reached.
+    **options
+        As for `check`.
+
+    Raises
+    ------
+    AssertionError
+        Its message is the report.
+
+    Examples
+    --------
+    >>> import numpy as np, xhat
+    >>> def relu_forward(x):
+    ...     return np.maximum(x, 0), x
+    >>> def relu_backward(dy, x):
+    ...     return dy * (x > 0)
+    >>> xhat.verify.assert_gradient(relu_forward, relu_backward)
+    """
+    report = check(forward, backward, level=level, **options)
+    if not report.ok:
+        raise AssertionError("\n" + report.text())
+
+
+def check_file(
+    path: str | os.PathLike[str],
+    *,
+    pair: str | None = None,
+    spec: str | None = None,
+    level: Level = Level.PROOF,
+    seed: int = 0,
+    time_left: Callable[[], float] = lambda: math.inf,
+    on_pair: Callable[[PairReport], None] = lambda _: None,
+) -> FileReport:
+    """Check the pairs of a file. The file is imported, and its code runs in this process.
+
+    Parameters
+    ----------
+    path : path
+        A Python file or a notebook.
+    pair : str, optional
+        Only this pair.
+    spec : str, optional
+        Whose signatures they have.
+    level : Level
+        How far to go.
+    seed : int
+        Draws the points and primes.
+    time_left : callable
+        How many seconds there are.
+    on_pair : callable
+        Is given the report on each pair as it is finished.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read.
+    """
+    source = read(path)
+    name = str(path)
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = _executed(source.text, str(Path(path).resolve()), in_memory=name.lower().endswith(".ipynb"))
+    except Exception as error:
+        line = _line_in(error, str(Path(path).resolve()))
+        return FileReport(name, error=f"the import ends with {type(error).__name__}: {error}", error_line=line)
+    declared = declaration(source)
+    done: list[PairReport] = []
+    for found in pairs(source):
+        if pair is not None and found.name != pair:
+            continue
+        if pair is None and not (found.forward and (found.backward or found.kind == "loss")):
+            continue
+        report = _File(source, module, declared, spec, level, seed, time_left).report(found)
+        done.append(report)
+        on_pair(report)
+    return FileReport(name, done)
+
+
+@dataclass
+class _Examination:
+    """One pair: all engines, and what their answers come to."""
+
+    spec: Spec
+    level: Level
+    seed: int
+    time_left: Callable[[], float] = lambda: math.inf
+    exact: list[ExactResult] = field(default_factory=list[ExactResult])
+    proof: Proof | None = None
+    refusal: Refusal | None = None
+    specified: bool = False
+
+    @property
+    def problem(self) -> Problem:
+        return self.spec.problem
+
+    def report(self) -> PairReport:
+        """Run the engines, and return what they say."""
+        self.floats = protocol(self.spec, rng=self.seed)
+        broken = any(finding.kind in ("exception", "malformed") for finding in self.floats.findings)
+        if self.level >= Level.EXACT and not broken and self._gradients_judged():
+            for sizes in self.problem.sizes:
+                if self.time_left() > _RESERVE:
+                    self.exact.append(exact_identity(self.problem, sizes, seed=self.seed))
+        if self.level >= Level.PROOF and not broken and self.time_left() > _RESERVE:
+            try:
+                self.proof = prove(self.problem)
+            except Refusal as refusal:
+                self.refusal = refusal
+        self.words = Words(self.proof) if self.proof is not None else None
+        self.explained: dict[str, Explanation] = {}
+        verdicts = [self._output(name, verdict) for name, verdict in self.floats.verdicts.items() if name[:1] != "d"]
+        verdicts += [self._gradient(name) for name in self.problem.gradients]
+        return PairReport(self.spec.name, verdicts, self.floats.findings, None, self._evidence())
+
+    def _gradients_judged(self) -> bool:
+        return any(
+            name in self.floats.verdicts and self.floats.verdicts[name].word is not Word.NOT_DECIDED
+            for name in self.problem.gradients
+        ) or not self.floats.findings
+
+    def _output(self, name: str, verdict: Verdict) -> Verdict:
+        """Return the verdict on an output: PROVED if its formula is that of the layer on symbols."""
+        if name == _OUT and verdict.word is Word.AGREES and self.proof is not None and self.proof.specified:
+            return replace(verdict, word=Word.PROVED, message=self._for_all(f"your forward is {self._title()}"))
+        return verdict
+
+    def _title(self) -> str:
+        return (self.spec.layer or self.spec.name).replace("_", " ")
+
+    def _for_all(self, said: str = "") -> str:
+        names = sorted({part for axes in self.problem.inputs.values() for axis in axes for part in axis.split("*")})
+        sizes = [name for name in names if not name.isdecimal()]
+        told = " and ".join(filter(None, [", ".join(sizes[:-1]), sizes[-1] if sizes else ""]))
+        first = f"for all {told}" if told else "for all inputs"
+        first = f"{said}, {first}" if said else first
+        assumed = self.words.assumptions() if self.words is not None else []
+        return "\n".join([first, *(f"assuming {text}" for text in assumed)])
+
+    def _gradient(self, name: str) -> Verdict:
+        numeric = self.floats.verdicts.get(name)
+        exact = [result.verdicts[name] for result in self.exact if name in result.verdicts]
+        symbolic = self.proof.gradients.get(name) if self.proof is not None else None
+        disproved = [e for e in exact if e.word is Word.DISPROVED]
+        if disproved or (numeric is not None and numeric.wrong):
+            return self._disproved(name, numeric, disproved[0].counterexample if disproved else None)
+        why, line = self._why_not(name)
+        if symbolic is not None and symbolic.proved and numeric is not None and numeric.word is Word.AGREES:
+            return Verdict(name, Word.PROVED, self._for_all())
+        if exact and all(e.word is Word.EXACT for e in exact):
+            return Verdict(name, Word.EXACT, "\n".join([*(e.message for e in exact), *why]), line)
+        undecided = next((e for e in exact if e.word is Word.NOT_DECIDED), None)
+        if undecided is not None:
+            why, line = [*why, f"not exact: {undecided.message}"], line or undecided.line
+        if numeric is None:
+            return Verdict(name, Word.NOT_DECIDED, "\n".join(why) or "it could not be computed", line)
+        if numeric.word is Word.AGREES:
+            return replace(numeric, message="\n".join([numeric.message, *why]), line=line or numeric.line)
+        return replace(numeric, message="\n".join([numeric.message, *why]))
+
+    def _why_not(self, name: str) -> tuple[list[str], int | None]:
+        """Return why a gradient is not proved, and where."""
+        if self.level < Level.PROOF:
+            return [], None
+        if self.refusal is not None:
+            return [f"not proved: {self.refusal.why}"], self.refusal.line
+        if self.proof is None:
+            return [], None
+        for key in ("", name):
+            if key in self.proof.undecided:
+                why, line = self.proof.undecided[key]
+                return [f"not proved: {why}"], line
+        gradient = self.proof.gradients.get(name)
+        if gradient is None or gradient.proved:
+            return [], None
+        return ["not proved: the difference of the two formulas could not be brought to 0"], None
+
+    def _disproved(self, name: str, numeric: Verdict | None, counterexample: str | None) -> Verdict:
+        symbolic = self.proof.gradients.get(name) if self.proof is not None else None
+        message = numeric.message if numeric is not None and numeric.wrong else f"not the gradient of your forward"
+        if symbolic is not None and self.words is not None and not symbolic.proved:
+            if symbolic.user is None:
+                message = f"shape {_shape(symbolic.shape)}, expected {_shape(symbolic.expected)}"
+            else:
+                self.explained[name] = explain(symbolic, self.words)
+                message = "\n".join([*self.explained[name].lines, *self._where()])
+        line = numeric.line if numeric is not None else None
+        shown = counterexample or (numeric.counterexample if numeric is not None else None)
+        return Verdict(name, Word.DISPROVED, message, line, None, shown)
+
+    def _where(self) -> list[str]:
+        assert self.words is not None
+        return [f"with {text}" for text in self.words.meaning()]
+
+    def _evidence(self) -> dict[str, Any]:
+        evidence: dict[str, Any] = {
+            "convention": self.spec.convention,
+            "layer": self.spec.layer,
+            "seed": self.seed,
+            "remarks": [remark.message for remark in self.floats.remarks],
+        }
+        if self.proof is not None and self.words is not None:
+            evidence["symbols"] = {
+                "assumptions": self.words.assumptions(),
+                "literals": {repr(value): str(read_as) for value, read_as in self.proof.space.literals.items()},
+                "functions": sorted(self.proof.functions),
+                "milliseconds": round(self.proof.milliseconds, 1),
+            }
+        if self.exact:
+            evidence["exact"] = [
+                {
+                    "sizes": result.sizes,
+                    "kind": result.kind,
+                    "primes": list(result.primes),
+                    "degree": result.degree,
+                    "log2_failure": round(result.log2_failure, 1),
+                    "redraws": result.redraws,
+                    "branches": result.branches,
+                    "literals": {repr(value): str(read_as) for value, read_as in result.literals.items()},
+                }
+                for result in self.exact
+            ]
+        return evidence
+
+
+def _shape(shape: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
+@dataclass(frozen=True)
+class _File:
+    """The pairs of one file."""
+
+    source: Source
+    module: types.ModuleType
+    declared: Mapping[str, Mapping[str, Any]]
+    convention: str | None
+    level: Level
+    seed: int
+    time_left: Callable[[], float]
+
+    def report(self, found: FoundPair) -> PairReport:
+        """Check one pair."""
+        findings = static_findings(self.source, found)
+        if found.note or found.kind in ("class", "nested"):
+            verdict = Verdict(_OUT, Word.NOT_DECIDED, found.note or f"a {found.kind} is not called", found.line)
+            return PairReport(found.name, [verdict], findings, found.line)
+        text, fixes = self._with_names_put_right(found)
+        try:
+            forward, backward = self._functions(found, text)
+            spec = self._spec(found, forward, backward)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            verdict = Verdict(_OUT, Word.NOT_DECIDED, str(error), found.line)
+            return PairReport(found.name, [verdict], findings, found.line)
+        if any(finding.kind == "not-written" for finding in findings):
+            names = [_OUT, *spec.problem.gradients]
+            return PairReport(
+                found.name,
+                [Verdict(name, Word.NOT_DECIDED, "not written yet") for name in names],
+                findings,
+                found.line,
+            )
+        examination = _Examination(spec, self.level, self.seed, self.time_left)
+        report = examination.report()
+        verdicts = list(report.verdicts)
+        told = {(finding.kind, finding.line) for finding in findings}
+        findings = [*findings, *(f for f in report.findings if (f.kind, f.line) not in told)]
+        if any(verdict.wrong for verdict in verdicts):
+            verdicts = self._explained(spec, verdicts, examination)
+        if fixes or any(verdict.wrong for verdict in verdicts) or findings:
+            verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
+        return PairReport(found.name, verdicts, findings, found.line, report.evidence)
+
+    def _with_names_put_right(self, found: FoundPair) -> tuple[str, bool]:
+        """Return the text with misspelt names as they were meant, so that the rest can be judged."""
+        fixes = fixed_names(self.source, found)
+        edits = [Replacement(*self.source.span(node), name) for node, name in fixes]
+        return (edited(self.source.text, edits) if edits else self.source.text), bool(edits)
+
+    def _functions(self, found: FoundPair, text: str) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+        module = self.module
+        if text != self.source.text:
+            module = _executed(text, module.__file__ or self.source.path, in_memory=True)
+        forward = _attribute(module, found.forward or "")
+        return forward, _attribute(module, found.backward) if found.backward else None
+
+    def _spec(self, found: FoundPair, forward: Any, backward: Any) -> Spec:
+        declared = self.declared.get(found.name)
+        return specs.find(found.name, forward, backward, convention=self.convention, declaration=declared)
+
+    def _explained(self, spec: Spec, verdicts: list[Verdict], examination: _Examination) -> list[Verdict]:
+        """Add the name of the mistake, and the first wrong line."""
+        if spec.layer not in DICTIONARIES or spec.convention != "cs231n":
+            return verdicts
+        forward, backward = spec.problem.forward, spec.problem.backward
+        try:
+            matches = diagnose(spec.layer, forward, backward)
+            located = first_wrong_line(spec.layer, forward, backward)
+        except Exception:  # an explanation that cannot be had is none
+            return verdicts
+        told: list[Verdict] = []
+        for verdict in verdicts:
+            if verdict.wrong:
+                known = next((m.message for m in matches if verdict.name in m.parts), None)
+                ours = located is not None and (located.side == "forward") == (verdict.name[:1] != "d")
+                lines = [verdict.message]
+                if known is not None:
+                    lines.append(known)
+                if located is not None and ours:
+                    lines.append(f"first wrong line: {self.source.lines.get(located.line, located.line)}: {located.message}")
+                line = located.line if located is not None and ours else verdict.line
+                verdict = replace(verdict, message="\n".join(dict.fromkeys(lines)), line=line)
+            told.append(verdict)
+        return told
+
+    def _repaired(
+        self,
+        found: FoundPair,
+        spec: Spec,
+        verdicts: list[Verdict],
+        findings: list[Finding],
+        examination: _Examination,
+    ) -> tuple[list[Verdict], list[Finding]]:
+        """Look for a small edit after which everything is right, and put it where it belongs."""
+        wrong = [verdict.name for verdict in verdicts if verdict.wrong]
+        lines = [item.line for item in (*verdicts, *findings) if item.line is not None]
+        hints = Hints(spec.problem.gradients, wrong, lines)
+        budget = min(_REPAIR_SECONDS, self.time_left() - _RESERVE)
+        if budget <= 0:
+            return verdicts, findings
+        names = [verdict.name for verdict in verdicts]
+
+        def accept(text: str) -> bool:
+            return self._is_right(found, text, names)
+
+        repair = repairs(self.source, candidates(self.source, found, hints), accept, budget)
+        if repair is None:
+            return verdicts, findings
+        if wrong:
+            verdicts = [replace(v, repair=repair.diff) if v.name == wrong[0] else v for v in verdicts]
+        elif findings:
+            findings = [replace(findings[0], repair=repair.diff), *findings[1:]]
+        return verdicts, findings
+
+    def _is_right(self, found: FoundPair, text: str, names: Sequence[str]) -> bool:
+        """Judge an edited text: every gradient at least EXACT, the forward as asked, and nothing found."""
+        try:
+            with _limited(_TRIAL_SECONDS):
+                forward, backward = self._functions(found, text)
+                spec = self._spec(found, forward, backward)
+                floats = protocol(spec, rng=self.seed)
+                if floats.findings or any(verdict.word is not Word.AGREES for verdict in floats.verdicts.values()):
+                    return False
+                if not set(names) <= set(floats.verdicts):
+                    return False
+                return _holds(spec.problem, self.seed)
+        except (Exception, _TooLong):
+            return False
+
+
+def _holds(problem: Problem, seed: int) -> bool:
+    """Whether all gradients are proved, or exact at all sizes."""
+    try:
+        proof = prove(problem)
+        if not proof.undecided and all(gradient.proved for gradient in proof.gradients.values()):
+            return True
+    except Refusal:
+        pass
+    results = [exact_identity(problem, sizes, seed=seed) for sizes in problem.sizes]
+    return all(verdict.word is Word.EXACT for result in results for verdict in result.verdicts.values())
+
+
+class _TooLong(BaseException):
+    """An edited text ran for too long."""
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Generator[None]:
+    """Stop what runs inside after some time, where signals can."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _executed(text: str, path: str, *, in_memory: bool = False) -> types.ModuleType:
+    """Run a module's text; what is not on the disk under this name can be looked up all the same."""
+    name = f"xhat_checked_{next(_serial)}"
+    module = types.ModuleType(name)
+    module.__file__ = path
+    module.__dict__["__builtins__"] = builtins
+    file = path
+    if in_memory:
+        file = f"{path} [{name}]"
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    sys.modules[name] = module
+    exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def _attribute(module: types.ModuleType, path: str) -> Any:
+    found: Any = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _line_in(error: BaseException, file: str) -> int | None:
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == file:
+            line = step.tb_lineno
+        step = step.tb_next
+    return line
