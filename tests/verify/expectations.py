@@ -28,6 +28,7 @@ class Expectation:
     `says` is a pattern that some message must match, whatever the case of its letters. `line` is a piece of the line
     that must be named. `changes` are the arguments that the code modifies though it should not. `at` are factors on
     inputs ("dout" too), and `sizes` are sizes, at which that is wrong which is right elsewhere.
+    Findings that `may` matches are no false alarm.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Expectation:
     changes: tuple[str, ...] = ()
     at: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    may: str | None = None
 
     def __str__(self) -> str:
         return f"{self.file}:{self.pair}"
@@ -61,8 +63,9 @@ def broken(expected: Expectation, report: PairReport, source: Iterable[str]) -> 
             wrongs.append(f"line {lines[0]} is not named: {expected.line}")
     if expected.changes and not report.findings:
         wrongs.append(f"no finding, though {' and '.join(expected.changes)} is modified")
-    if not {*expected.words.values()}.difference(RIGHT) and not expected.says and report.findings:
-        wrongs.append(f"a false alarm: {report.findings[0].message}")
+    if not {*expected.words.values()}.difference(RIGHT) and not expected.says:
+        alarms = [entry.message for entry in report.findings if not re.search(expected.may or "(?!)", entry.message)]
+        wrongs += [f"a false alarm: {message}" for message in alarms]
     return wrongs
 
 
@@ -100,71 +103,74 @@ def _row(
     changes: str = "",
     at: Mapping[str, float] | None = None,
     sizes: Mapping[str, int] | None = None,
+    may: str | None = None,
 ) -> Expectation:
-    return Expectation(file, pair, _words(words), says, line, tuple(changes.split()), at or {}, sizes or {})
+    return Expectation(file, pair, _words(words), says, line, tuple(changes.split()), at or {}, sizes or {}, may)
 
 
 _NORM = "dx dgamma dbeta=PROVED out=AGREES"
 _RUNNING = "running_mean running_var out_in_test=AGREES"
 _OTHERS = "dgamma dbeta=PROVED out=AGREES"  # where dx alone is wrong
 
+_WIDER = "float64"  # float32 becomes float64: no mistake in the mathematics, though it may be told
+
 _RIGHT = [
-    ("layers.py", "affine", "dx dw db=PROVED out=AGREES"),
-    ("layers.py", "relu", "dx=EXACT out=AGREES"),
-    ("layers.py", "batchnorm", f"{_NORM} {_RUNNING}"),
-    ("layers.py", "batchnorm_alt", _NORM),
-    ("layers.py", "layernorm", _NORM),
-    ("layers.py", "dropout", "dx=EXACT"),
-    ("layers.py", "conv_naive", "dx dw db=EXACT out=AGREES"),
-    ("layers.py", "max_pool_naive", "dx=EXACT out=AGREES"),
-    ("layers.py", "spatial_batchnorm", f"dx dgamma dbeta=EXACT out=AGREES {_RUNNING}"),
-    ("layers.py", "spatial_groupnorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    ("layers.py", "svm_loss", "dx=EXACT out=AGREES"),
-    ("layers.py", "softmax_loss", "dx=EXACT out=AGREES"),
-    ("nine_steps.py", "batchnorm", _NORM),
-    ("closed_form.py", "batchnorm", f"{_NORM} {_RUNNING}"),
-    ("closed_form.py", "batchnorm_alt", _NORM),
-    ("features_by_samples.py", "batch_norm", "dZ dgamma dbeta=PROVED"),
-    ("in_place_careful.py", "batchnorm", f"{_NORM} {_RUNNING}"),
-    ("loop_samples.py", "batchnorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    ("loop_features.py", "batchnorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    ("double_loop.py", "layernorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    ("einsum_style.py", "batchnorm", _NORM),
-    ("einsum_style.py", "affine", "dx dw db=PROVED out=AGREES"),
-    ("std_and_float_n.py", "batchnorm", _NORM),
-    ("matrix_style.py", "batchnorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    ("ones_dot.py", "batchnorm", _NORM),
-    ("lambdas_and_powers.py", "batchnorm", _NORM),
-    ("star_import.py", "batchnorm", _NORM),
-    ("typed_dataclass.py", "batchnorm", _NORM),
-    ("typed_dataclass.py", "layernorm", _NORM),
-    ("namedtuple_cache.py", "bn", _NORM),
-    ("namedtuple_cache.py", "ln", _NORM),
-    ("helper_functions.py", "batchnorm", f"{_NORM} {_RUNNING}"),
-    ("layernorm_by_transposition.py", "layernorm", _NORM),
-    ("groupnorm_by_reshape.py", "spatial_groupnorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    ("two_layer_net.py", "sigmoid_net_loss", "dW1 db1 dW2 db2=EXACT"),
-    ("two_layer_net.py", "relu_net_loss", "dW1 db1 dW2 db2=EXACT"),
-    ("softmax_one_hot.py", "softmax_loss", "dx=EXACT out=AGREES"),
-    ("weighted_batchnorm.py", "weighted_norm", "dx dgamma dbeta=EXACT"),
-    ("rmsnorm.py", "rmsnorm", "dx dg=PROVED"),
-    ("activations.py", "silu", "dx=EXACT"),
-    ("activations.py", "tanh", "dx=EXACT"),
-    ("activations.py", "sigmoid", "dx=EXACT"),
-    ("activations.py", "leaky_relu", "dx=EXACT"),
-    ("activations.py", "softplus", "dx=AGREES"),
-    ("activations.py", "swish", "dx db=EXACT"),
-    ("activations.py", "log_softmax", "dx=EXACT"),
-    ("attention.py", "attention", "dq dk dv=EXACT"),
-    ("conv_im2col.py", "conv_naive", "dx dw db=EXACT out=AGREES"),
-    ("pool_with_mask.py", "max_pool_naive", "dx=EXACT out=AGREES"),
-    ("torch_names.py", "layer_norm", "dinput dweight dbias=PROVED out=AGREES"),
-    ("torch_names.py", "linear", "dinput dweight dbias=PROVED out=AGREES"),
-    ("sandwich.py", "affine_bn_relu", "dx dw db dgamma dbeta=EXACT"),
-    ("embedding.py", "embedding", "dtable=EXACT"),
-    ("views_that_are_right.py", "scale", "dx dgamma dbeta=PROVED"),
-    ("views_that_are_right.py", "square", "dx=EXACT"),
-    ("homework.ipynb", "batchnorm", f"{_NORM} {_RUNNING}"),
+    _row("layers.py", "affine", "dx dw db=PROVED out=AGREES"),
+    _row("layers.py", "relu", "dx=EXACT out=AGREES"),
+    _row("layers.py", "batchnorm", f"{_NORM} {_RUNNING}"),
+    _row("layers.py", "batchnorm_alt", _NORM),
+    _row("layers.py", "layernorm", _NORM),
+    _row("layers.py", "dropout", "dx=EXACT", may=_WIDER),
+    _row("layers.py", "conv_naive", "dx dw db=EXACT out=AGREES"),
+    _row("layers.py", "max_pool_naive", "dx=EXACT out=AGREES"),
+    _row("layers.py", "spatial_batchnorm", f"dx dgamma dbeta=EXACT out=AGREES {_RUNNING}"),
+    _row("layers.py", "spatial_groupnorm", "dx dgamma dbeta=EXACT out=AGREES"),
+    _row("layers.py", "svm_loss", "dx=EXACT out=AGREES"),
+    _row("layers.py", "softmax_loss", "dx=EXACT out=AGREES"),
+    _row("nine_steps.py", "batchnorm", _NORM, may=_WIDER),
+    _row("closed_form.py", "batchnorm", f"{_NORM} {_RUNNING}"),
+    _row("closed_form.py", "batchnorm_alt", _NORM),
+    _row("features_by_samples.py", "batch_norm", "dZ dgamma dbeta=PROVED"),
+    _row("in_place_careful.py", "batchnorm", f"{_NORM} {_RUNNING}"),
+    _row("loop_samples.py", "batchnorm", "dx dgamma dbeta=EXACT out=AGREES", may=_WIDER),
+    _row("loop_features.py", "batchnorm", "dx dgamma dbeta=EXACT out=AGREES", may=_WIDER),
+    _row("double_loop.py", "layernorm", "dx dgamma dbeta=EXACT out=AGREES", may=_WIDER),
+    _row("einsum_style.py", "batchnorm", _NORM),
+    _row("einsum_style.py", "affine", "dx dw db=PROVED out=AGREES"),
+    _row("std_and_float_n.py", "batchnorm", _NORM),
+    _row("matrix_style.py", "batchnorm", "dx dgamma dbeta=EXACT out=AGREES", may=_WIDER),
+    _row("ones_dot.py", "batchnorm", _NORM, may=_WIDER),
+    _row("lambdas_and_powers.py", "batchnorm", _NORM),
+    _row("star_import.py", "batchnorm", _NORM),
+    _row("typed_dataclass.py", "batchnorm", _NORM),
+    _row("typed_dataclass.py", "layernorm", _NORM),
+    _row("namedtuple_cache.py", "bn", _NORM),
+    _row("namedtuple_cache.py", "ln", _NORM),
+    _row("helper_functions.py", "batchnorm", f"{_NORM} {_RUNNING}"),
+    _row("layernorm_by_transposition.py", "layernorm", _NORM),
+    _row("groupnorm_by_reshape.py", "spatial_groupnorm", "dx dgamma dbeta=EXACT out=AGREES"),
+    _row("two_layer_net.py", "sigmoid_net_loss", "dW1 db1 dW2 db2=EXACT"),
+    _row("two_layer_net.py", "relu_net_loss", "dW1 db1 dW2 db2=EXACT"),
+    _row("softmax_one_hot.py", "softmax_loss", "dx=EXACT out=AGREES", may=_WIDER),
+    _row("weighted_batchnorm.py", "weighted_norm", "dx dgamma dbeta=EXACT"),
+    _row("rmsnorm.py", "rmsnorm", "dx dg=PROVED"),
+    _row("activations.py", "silu", "dx=EXACT"),
+    _row("activations.py", "tanh", "dx=EXACT"),
+    _row("activations.py", "sigmoid", "dx=EXACT"),
+    _row("activations.py", "leaky_relu", "dx=EXACT"),
+    _row("activations.py", "softplus", "dx=AGREES"),
+    _row("activations.py", "swish", "dx db=EXACT"),
+    _row("activations.py", "log_softmax", "dx=EXACT"),
+    _row("attention.py", "attention", "dq dk dv=EXACT"),
+    _row("conv_im2col.py", "conv_naive", "dx dw db=EXACT out=AGREES"),
+    _row("pool_with_mask.py", "max_pool_naive", "dx=EXACT out=AGREES"),
+    _row("torch_names.py", "layer_norm", "dinput dweight dbias=PROVED out=AGREES"),
+    _row("torch_names.py", "linear", "dinput dweight dbias=PROVED out=AGREES"),
+    _row("sandwich.py", "affine_bn_relu", "dx dw db dgamma dbeta=EXACT"),
+    _row("embedding.py", "embedding", "dtable=EXACT", may=_WIDER),
+    _row("views_that_are_right.py", "scale", "dx dgamma dbeta=PROVED"),
+    _row("views_that_are_right.py", "square", "dx=EXACT"),
+    _row("homework.ipynb", "batchnorm", f"{_NORM} {_RUNNING}"),
 ]
 
 _WRONG = [
@@ -184,12 +190,18 @@ _WRONG = [
     _row("test_mode_returns_none.py", "batchnorm", f"{_NORM} out_in_test=WRONG", "test.*None|None.*test"),
     _row("test_mode_uses_the_batch.py", "batchnorm", f"{_NORM} out_in_test=WRONG", "batch"),
     _row("test_mode_updates_running.py", "batchnorm", _NORM, "test"),
+    _row("eps_of_the_caller_ignored.py", "layernorm", "dx dgamma dbeta=PROVED out=DISPROVED", "eps"),
+    _row(
+        "unknown_mode_accepted.py", "batchnorm", f"{_NORM} {_RUNNING}"
+    ),  # the course asks for an error; a hint at most
     # what is found without a formula
     _row("misspelt_name.py", "batchnorm", "out dx=WRONG", "variance", "np.sqrt(varaince"),
     _row("misspelt_in_backward.py", "batchnorm", "out=AGREES dx=WRONG", "dxhat", "dxht"),
     _row("cache_order.py", "batchnorm", "out=AGREES dx=WRONG dbeta=PROVED", "order", "xhat, gamma, std = cache"),
     _row("cache_too_short.py", "batchnorm", "dx dgamma dbeta=WRONG", "gamma", "xmu, std, xhat, gamma = cache"),
-    _row("gradient_order.py", "layernorm", "dx=PROVED dgamma dbeta=WRONG", "order|exchanged", "return dx, dbeta, dgamma"),
+    _row(
+        "gradient_order.py", "layernorm", "dx=PROVED dgamma dbeta=WRONG", "order|exchanged", "return dx, dbeta, dgamma"
+    ),
     _row("dout_changed.py", "batchnorm", "out=AGREES", "dout", "dout *= gamma", changes="dout"),
     _row("x_changed.py", "batchnorm", "", "x ", changes="x"),
     _row("relu_changes_dout.py", "relu", "out=AGREES", "dout", changes="dout"),
@@ -208,14 +220,22 @@ _WRONG = [
     _row("mean_term_missing.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", r"mean\("),
     _row("variance_term_missing.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "missing|constant"),
     _row("dgamma_times_gamma.py", "batchnorm", "dx dbeta=PROVED dgamma=DISPROVED", "gamma", "dout * gamma * xmu"),
-    _row("sums_for_means.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "factor|sum|mean", "np.sum(dxhat * xhat, axis=0)) /"),
+    _row(
+        "sums_for_means.py",
+        "batchnorm",
+        f"{_OTHERS} dx=DISPROVED",
+        "factor|sum|mean",
+        "np.sum(dxhat * xhat, axis=0)) /",
+    ),
     _row("axis_missing_in_dmean.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "axis", "np.sum(-dxhat * ivar)"),
     _row("root_of_the_root.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", None, "np.sqrt(sqrtvar)"),
     _row("half_forgotten.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "2|half|twice"),
     _row("divided_by_variance.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "variance|sigma|std"),
     _row("n_minus_one_in_backward.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", r"N ?- ?1|N/\(N", "(N - 1)"),
     _row("parameters_averaged.py", "batchnorm", "dx=PROVED dgamma dbeta=DISPROVED", "N|mean"),
-    _row("dgamma_without_division.py", "batchnorm", "dx dbeta=PROVED dgamma=DISPROVED", "sigma|std", "np.sum(dout * xmu"),
+    _row(
+        "dgamma_without_division.py", "batchnorm", "dx dbeta=PROVED dgamma=DISPROVED", "sigma|std", "np.sum(dout * xmu"
+    ),
     _row("sign_of_variance_term.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "sign|missing"),
     _row("gamma_forgotten_in_dx.py", "batchnorm", f"{_OTHERS} dx=DISPROVED", "gamma"),
     # other norms
@@ -239,6 +259,7 @@ _WRONG = [
     _row("pool_all_ties.py", "max_pool_naive", "out=AGREES dx=NOT_PROVED", at={"x": 0.0}),
     _row("pool_overlap_overwritten.py", "max_pool_naive", "out=AGREES dx=NOT_PROVED"),
     _row("conv_stride_ignored.py", "conv_naive", "dx db=EXACT out=AGREES dw=NOT_PROVED"),
+    _row("conv_float32_becomes_float64.py", "conv_naive", "dx dw db=EXACT out=AGREES", "float32|float64|type"),
     _row("conv_pad_zero_slice.py", "conv_naive", "dw db=EXACT out=AGREES dx=NOT_PROVED", sizes={"pad": 0}),
     _row("dropout_no_mask_in_backward.py", "dropout", "dx=DISPROVED"),
     _row("dropout_not_scaled_back.py", "dropout", "dx=DISPROVED", "p"),
@@ -328,7 +349,7 @@ def _in(folder: str, rows: Iterable[Expectation]) -> list[Expectation]:
 
 
 EXPECTATIONS = [
-    *_in("right", [_row(*row) for row in _RIGHT]),
+    *_in("right", _RIGHT),
     *_in("wrong", _WRONG),
     *_in("traps", _TRAPS),
 ]

@@ -7,6 +7,8 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     rv = bn_param.setdefault('running_var', np.zeros(x.shape[1]))
     if bn_param['mode'] == 'test':
         return (x - rm) * gamma / np.sqrt(rv + eps) + beta, None
+    if bn_param['mode'] != 'train':
+        raise ValueError('mode is train or test, not ' + repr(bn_param['mode']))
     m, v = np.mean(x, 0), np.var(x, 0)
     bn_param['running_mean'] = rm * momentum + m * (1 - momentum)
     bn_param['running_var'] = rv * momentum + v * (1 - momentum)

@@ -165,7 +165,7 @@ def conv_forward_naive(x, w, b, conv_param):
     W_out = 1 + (W + 2 * pad - WW) // stride
 
     x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="constant")
-    out = np.zeros((N, F, H_out, W_out))
+    out = np.zeros((N, F, H_out, W_out), dtype=x.dtype)
     for n in range(N):
         for f in range(F):
             for i in range(H_out):
@@ -205,7 +205,7 @@ def max_pool_forward_naive(x, pool_param):
     ph, pw, s = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
     H_out = 1 + (H - ph) // s
     W_out = 1 + (W - pw) // s
-    out = np.zeros((N, C, H_out, W_out))
+    out = np.zeros((N, C, H_out, W_out), dtype=x.dtype)
     for i in range(H_out):
         for j in range(W_out):
             out[:, :, i, j] = np.max(x[:, :, i * s : i * s + ph, j * s : j * s + pw], axis=(2, 3))
