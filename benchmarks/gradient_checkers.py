@@ -68,7 +68,7 @@ LAYERS = {
     "relu": Layer({"x": (5, 3)}, list),
     "dropout": Layer({"x": (5, 3)}, lambda: [{"mode": "train", "p": 0.6, "seed": 5}]),
     "conv": Layer({"x": (2, 2, 5, 4), "w": (3, 2, 3, 2), "b": (3,)}, lambda: [{"stride": 2, "pad": 1}]),
-    "max_pool": Layer({"x": (2, 2, 5, 5)}, lambda: [{"pool_height": 3, "pool_width": 3, "stride": 2}]),
+    "max_pool": Layer({"x": (2, 2, 5, 5)}, lambda: [{"pool_height": 3, "pool_width": 2, "stride": 2}]),
     "flatten": Layer({"x": (4, 2, 3)}, list),
     "softmax_cross_entropy": Layer({"x": (5, 4)}, lambda: [_LABELS]),
     "hinge_loss": Layer({"x": (5, 4)}, lambda: [_LABELS]),
