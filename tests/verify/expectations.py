@@ -8,7 +8,7 @@ A row tells a file and a pair, and a word for everything that a report judges:
     NOT_EXACT, NOT_PROVED       wrong in some case that a check may or may not meet (`at`, `sizes`): it may be left
                                 undecided, but never be called exact (never be called proved)
 
-What is not named may get any verdict.
+What is not named may get any verdict. Inputs have the names of their roles, whatever the file calls them: dx for dinput.
 """
 
 import re
@@ -164,8 +164,8 @@ _RIGHT = [
     _row("attention.py", "attention", "dq dk dv=EXACT"),
     _row("conv_im2col.py", "conv_naive", "dx dw db=EXACT out=AGREES"),
     _row("pool_with_mask.py", "max_pool_naive", "dx=EXACT out=AGREES"),
-    _row("torch_names.py", "layer_norm", "dinput dweight dbias=PROVED out=AGREES"),
-    _row("torch_names.py", "linear", "dinput dweight dbias=PROVED out=AGREES"),
+    _row("torch_names.py", "layer_norm", "dx dgamma dbeta=PROVED out=AGREES"),
+    _row("torch_names.py", "linear", "dx dw db=PROVED out=AGREES"),
     _row("sandwich.py", "affine_bn_relu", "dx dw db dgamma dbeta=EXACT"),
     _row("embedding.py", "embedding", "dtable=EXACT", may=_WIDER),
     _row("views_that_are_right.py", "scale", "dx dgamma dbeta=PROVED"),

@@ -83,19 +83,13 @@ _AFFINE = Course(
 )
 COURSE = {
     "affine": _AFFINE,
-    "linear": Course(
-        {"input": "N D", "weight": "D M", "bias": "M"}, lambda v: (), lambda v: v["input"] @ v["weight"] + v["bias"]
-    ),
+    "linear": Course({"x": "N D", "w": "M D", "b": "M"}, lambda v: (), lambda v: v["x"] @ v["w"].T + v["b"]),
     "relu": Course({"x": "N D"}, lambda v: (), lambda v: np.maximum(v["x"], 0)),
     "batchnorm": _BATCH,
     "bn": _BATCH,
     "layernorm": _LAYER,
     "ln": _LAYER,
-    "layer_norm": Course(
-        {"input": "N D", "weight": "D", "bias": "D"},
-        lambda v: (v["eps"],),
-        lambda v: _normalized({"x": v["input"], **v}, 1, v["weight"], v["bias"]),
-    ),
+    "layer_norm": _LAYER,
     "dropout": Course({"x": "N D"}, lambda v: ({"mode": "train", "p": 0.6, "seed": 3},), None),
     "conv": Course(
         {"x": "N D H W", "w": "F D 3 3", "b": "F"}, lambda v: ({"stride": v["stride"], "pad": v["pad"]},), _conv

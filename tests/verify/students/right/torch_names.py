@@ -16,9 +16,9 @@ def layer_norm_backward(grad_output, ctx):
 
 
 def linear_forward(input, weight, bias):
-    return np.matmul(input, weight) + bias, (input, weight)
+    return np.matmul(input, weight.T) + bias, (input, weight)
 
 
 def linear_backward(grad_output, ctx):
     input, weight = ctx
-    return np.matmul(grad_output, weight.T), np.matmul(input.T, grad_output), grad_output.sum(0)
+    return np.matmul(grad_output, weight), np.matmul(grad_output.T, input), grad_output.sum(0)
