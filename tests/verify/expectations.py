@@ -174,7 +174,7 @@ _RIGHT = [
     _row("local_imports.py", "batchnorm", _NORM),
     _row("expanded_by_hand.py", "batchnorm", _NORM),
     _row("instance_norm_of_images.py", "instancenorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    _row("static_class.py", "batchnorm", _NORM),
+    _row("static_class.py", "BatchNorm", _NORM),
     _row("staff_log_sum_exp.py", "softmax_loss", "dx=EXACT out=AGREES"),
     _row("homework.ipynb", "batchnorm", f"{_NORM} {_RUNNING}"),
 ]
