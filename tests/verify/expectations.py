@@ -174,7 +174,7 @@ _RIGHT = [
     _row("local_imports.py", "batchnorm", _NORM),
     _row("expanded_by_hand.py", "batchnorm", _NORM),
     _row("instance_norm_of_images.py", "instancenorm", "dx dgamma dbeta=EXACT out=AGREES"),
-    _row("static_class.py", "batchnorm", _NORM),
+    _row("static_class.py", "BatchNorm", _NORM),
     _row("staff_log_sum_exp.py", "softmax_loss", "dx=EXACT out=AGREES"),
     _row("homework.ipynb", "batchnorm", f"{_NORM} {_RUNNING}"),
 ]
@@ -356,7 +356,7 @@ _TRAPS = [
     _row("last_row_of_a_batch.py", "mean", "dx=NOT_PROVED", sizes={"N": 9}),
     _row("mean_over_a_subset.py", "center", "dx=DISPROVED"),
     _row("sum_over_last_axis.py", "shift", "db=NOT_EXACT"),
-    _row("other_eps_in_backward.py", "batchnorm", "dx dgamma=DISPROVED", "eps"),
+    _row("other_eps_in_backward.py", "layernorm", "out=AGREES dbeta=PROVED dx dgamma=DISPROVED", "eps"),
     _row("right_if_n_equals_d.py", "batchnorm", f"{_OTHERS} dx=DISPROVED"),
     _row("right_up_to_three.py", "center", "dx=NOT_PROVED"),
     _row("right_up_to_sixty_four.py", "center", "dx=NOT_PROVED", sizes={"N": 70}),

@@ -13,5 +13,3 @@ class BatchNorm:
         z, std, gamma = cache
         g = dout * gamma
         return (g - g.mean(0) - z * (g * z).mean(0)) / std, (dout * z).sum(0), dout.sum(0)
-
-batchnorm_forward, batchnorm_backward = BatchNorm.forward, BatchNorm.backward
