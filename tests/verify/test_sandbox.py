@@ -64,6 +64,7 @@ def test_a_report_comes_back_pair_by_pair_and_whole(run, tmp_path):
     [
         ("x = [0] * 10**9", Ending.MEMORY, "The memory was used up"),
         ("import numpy as np\nx = np.ones((10**5, 10**5))", Ending.MEMORY, "The memory was used up"),
+        ("raise ImportError('libx.so: failed to map segment from shared object')", Ending.MEMORY, "The memory was used"),
         ("def f(): f()\nf()", Ending.RECURSION, "A function calls itself without end."),
         ("import os\nos._exit(0)", Ending.EXITED, "The code ended the process (exit code 0)"),
         ("import sys\nsys.exit(3)", Ending.EXITED, "The code called exit(3)"),
@@ -223,7 +224,7 @@ OTHERS = [
     ),
     ("os.fork()", "start a process (os.fork)"),
     ("os.system('touch new.txt')", "start a process (os.system)"),
-    ("__import__('subprocess').run(['touch', 'new.txt'])", "start a process (subprocess.Popen)"),
+    ("__import__('subprocess').run(['touch', 'new.txt'])", "start a process (subprocess.Popen): touch"),
     ("os.execv('/bin/touch', ['touch', 'new.txt'])", "start a process (os.exec)"),
     ("os.posix_spawn('/bin/touch', ['touch', 'new.txt'], {})", "start a process (os.posix_spawn)"),
     ("__import__('multiprocessing').Process(target=print).start()", "start a process (os.fork)"),

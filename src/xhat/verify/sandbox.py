@@ -495,7 +495,8 @@ class _Sender:
 
 def _ended(error: BaseException) -> dict[str, Any]:
     """Say in a message what ended the task."""
-    if isinstance(error, MemoryError):
+    # a library that finds no room is an ImportError, with the words of the loader
+    if isinstance(error, MemoryError) or "failed to map segment" in str(error):
         ending, message = Ending.MEMORY, "The memory was used up. Use smaller arrays, or give more with --memory."
     elif isinstance(error, RecursionError):
         ending, message = Ending.RECURSION, "A function calls itself without end."
@@ -602,6 +603,9 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
             return False
         return real(named).startswith(home + separator)
 
+    def no_process(*_: Any) -> NoReturn:
+        refuse("start a process (fork_exec)")
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
@@ -615,7 +619,8 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
                 if path != ":memory:" and not inside(path, -1 if folder is None else arguments[folder]):
                     refuse(f"change a file or folder ({event}): {_short(path)}")
         elif event in _STARTS_PROCESSES:
-            refuse(f"start a process ({event})")
+            what = f": {_short(arguments[0])}" if event == "subprocess.Popen" else ""
+            refuse(f"start a process ({event}){what}")
         elif event in _SIGNALS:
             refuse(f"send signals or change limits ({event})")
         elif event.startswith("socket.") and event != "socket.gethostname":
@@ -625,7 +630,7 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
 
     with suppress(ImportError):
         module = importlib.import_module("_posixsubprocess")  # the one way to a process that raises no event
-        vars(module)["fork_exec"] = lambda *_: refuse("start a process (fork_exec)")
+        vars(module)["fork_exec"] = no_process
     sys.addaudithook(hook)
 
 
