@@ -263,6 +263,18 @@ def test_certificates_are_written_and_run_again(xhat, write, folder):
     assert "got another text" in done.err
 
 
+def test_a_file_that_changes_meanwhile_is_not_certified(xhat, write, folder, monkeypatch):
+    write(a=says("PROVED"))
+    written = command.formats.text
+    monkeypatch.setattr(
+        command.formats, "text", lambda *a, **k: (folder / "mine.py").write_text("x = 1") and written(*a, **k)
+    )
+    done = xhat("check", "mine.py", "--certificate", "c.json")
+    assert done.code == 1
+    assert "expected mine.py to stay as it is, got changes during the check. Check it again." in done.err
+    assert not (folder / "c.json").exists()
+
+
 def test_a_verdict_that_depends_on_the_seed_is_not_confirmed(xhat, write):
     lucky = "return [Verdict('dx', PROVED if settings[3] == 0 else {}, 'by luck')]"
     write(a=lucky.format("DISPROVED"))

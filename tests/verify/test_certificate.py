@@ -27,7 +27,8 @@ def report(*words, file="mine.py"):
 def written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_bytes(SOURCE)
-    certificate.write("c.json", report(Word.PROVED, Word.EXACT, Word.DISPROVED, Word.NOT_DECIDED), SOURCE, HOW)
+    words = (Word.PROVED, Word.EXACT, Word.DISPROVED, Word.NOT_DECIDED)
+    (tmp_path / "c.json").write_text(certificate.issue(report(*words), SOURCE, HOW, "."))
     return tmp_path / "c.json"
 
 
@@ -84,7 +85,7 @@ def test_it_is_run_again_with_its_seed_and_a_fresh_one(written):
     ],
 )
 def test_a_false_verdict_is_refuted_by_the_run(written, claimed, found):
-    certificate.write("c.json", report(claimed), SOURCE, HOW)
+    written.write_text(certificate.issue(report(claimed), SOURCE, HOW, "."))
     fresh = certificate.recheck(written, lambda _, how: report(claimed if how.seed == 5 else found))
     assert fresh.confirmed == ()
     assert fresh.differences == (
@@ -176,9 +177,8 @@ def test_both_files_may_move_together(written, tmp_path):
     ],
 )
 def test_what_was_not_done_is_not_certified(tmp_path, unfinished):
-    with pytest.raises(CertificateError, match="write: expected a check that was done, got none of mine.py"):
-        certificate.write(tmp_path / "c.json", unfinished, SOURCE, HOW)
-    assert not (tmp_path / "c.json").exists()
+    with pytest.raises(CertificateError, match="issue: expected a check that was done, got none of mine.py"):
+        certificate.issue(unfinished, SOURCE, HOW, tmp_path)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -239,7 +239,7 @@ def test_text_says_what_there_is():
         "  note: a note",
         "  not allowed: write a file: x",
         "  | hello",
-        "  | ... and 9 characters more",
+        "  | ... and 9 bytes more",
         "    ! ERROR        SyntaxError: invalid syntax  (line 3)",
         "    ! ERROR        no pair of a forward and a backward pass found",
         "  c",

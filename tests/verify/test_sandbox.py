@@ -64,6 +64,7 @@ def test_a_report_comes_back_pair_by_pair_and_whole(run, tmp_path):
     [
         ("x = [0] * 10**9", Ending.MEMORY, "The memory was used up"),
         ("import numpy as np\nx = np.ones((10**5, 10**5))", Ending.MEMORY, "The memory was used up"),
+        ("raise ImportError('libx.so: failed to map segment from shared object')", Ending.MEMORY, "The memory was used"),
         ("def f(): f()\nf()", Ending.RECURSION, "A function calls itself without end."),
         ("import os\nos._exit(0)", Ending.EXITED, "The code ended the process (exit code 0)"),
         ("import sys\nsys.exit(3)", Ending.EXITED, "The code called exit(3)"),
@@ -104,6 +105,13 @@ def test_what_never_ends_is_ended(run, code):
     assert outcome.seconds < 3
     assert len(outcome.printed) <= 1000
     assert (outcome.dropped > 10_000) == ("print" in code)
+
+
+def test_the_clock_of_the_first_pair_is_no_longer_than_the_others(run, tmp_path):
+    (tmp_path / "slow.py").write_text("def check(path, **settings):\n    while True: pass")
+    outcome = run_limited(Task(tmp_path / "mine.py", Settings(), "slow:check"), timeout=0.5)
+    assert (outcome.ending, outcome.pairs) == (Ending.TIME, ())
+    assert outcome.seconds < 3
 
 
 def test_the_code_can_ask_for_the_time_that_is_left(run):
@@ -210,9 +218,13 @@ FILES = [
     ("__import__('sqlite3').connect('new.db')", "change a file or folder (sqlite3.connect): new.db"),
 ]
 OTHERS = [
+    (
+        "__import__('_posixsubprocess').fork_exec([b'touch', b'new.txt'], [b'/bin/touch'])",
+        "start a process (fork_exec)",
+    ),
     ("os.fork()", "start a process (os.fork)"),
     ("os.system('touch new.txt')", "start a process (os.system)"),
-    ("__import__('subprocess').run(['touch', 'new.txt'])", "start a process (subprocess.Popen)"),
+    ("__import__('subprocess').run(['touch', 'new.txt'])", "start a process (subprocess.Popen): touch"),
     ("os.execv('/bin/touch', ['touch', 'new.txt'])", "start a process (os.exec)"),
     ("os.posix_spawn('/bin/touch', ['touch', 'new.txt'], {})", "start a process (os.posix_spawn)"),
     ("__import__('multiprocessing').Process(target=print).start()", "start a process (os.fork)"),
@@ -290,10 +302,10 @@ def test_neighbours_are_imported_from_the_folder_and_from_its_package(run, tmp_p
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "layers.py").write_text("saw = 'neighbour'")
-    (package / "json.py").write_text("raise AssertionError('a neighbour stands before the standard library')")
+    (package / "colorsys.py").write_text("raise AssertionError('a neighbour stands before the standard library')")
     task = Task(package / "mine.py", Settings(), "course.stand_in:check")
     (package / "stand_in.py").write_text(textwrap.dedent(STAND_IN))
-    (package / "mine.py").write_text("import json, layers, course.layers\nsaw = course.layers.saw + layers.saw")
+    (package / "mine.py").write_text("import colorsys, layers, course.layers\nsaw = course.layers.saw + layers.saw")
     assert saw(run_limited(task, timeout=5)) == "neighbourneighbour"
     assert not (package / "__pycache__").exists()
 

@@ -108,6 +108,7 @@ def check(
     found = list(_found(files))
     if certificate is not None and len(found) != 1:
         raise Refusal(f"xhat check: expected one file for --certificate, got {len(found)}. Name one.", 2)
+    before = _read(found[0]) if certificate is not None else b""
     checked = _check_all(found, settings, limits)
     if diff:
         _give(_patch(checked), output)
@@ -120,7 +121,7 @@ def check(
         for line in formats.github(checked, settings.level).splitlines():
             say(line)
     if certificate is not None:
-        _certify(certificate, found[0], checked[0], settings)
+        _certify(certificate, found[0], before, checked[0], settings)
     return max((_code(one, settings.level) for one in checked), key=_ORDER.index)
 
 
@@ -323,9 +324,16 @@ def _give(written: str, output: Path | None) -> None:
         console.on_broken_pipe()
 
 
-def _certify(path: Path, file: Path, checked: Checked, settings: Settings) -> None:
+def _read(path: Path) -> bytes:
+    with refusing(2):
+        return path.read_bytes()
+
+
+def _certify(path: Path, file: Path, before: bytes, checked: Checked, settings: Settings) -> None:
+    if _read(file) != before:
+        raise Refusal(f"xhat check: expected {file} to stay as it is, got changes during the check. Check it again.")
     with refusing():
-        certificate.write(path, checked.report, file.read_bytes(), settings)
+        write_whole(path, certificate.issue(checked.report, before, settings, path.parent).encode())
 
 
 def _recheck(path: Path, limits: _Limits) -> int:

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xhat.training.checkpoints import write_whole
 from xhat.verify import formats
 from xhat.verify.report import LEVEL_OF, FileReport, Level, Verdict, Word
 from xhat.verify.sandbox import Settings
@@ -63,43 +62,45 @@ class Recheck(NamedTuple):
     seeds: tuple[int, ...]
 
 
-def write(path: str | os.PathLike[str], report: FileReport, source: bytes, settings: Settings) -> None:
-    """Write the certificate of a check.
+def issue(report: FileReport, source: bytes, settings: Settings, folder: str | os.PathLike[str]) -> str:
+    """Return the certificate of a check, as the text of a file.
 
     Parameters
     ----------
-    path : path-like
-        The file to write.
     report : FileReport
         What was found.
     source : bytes
         The file that was checked, as it was read.
     settings : Settings
         How it was checked.
+    folder : path-like
+        Where the certificate will lie: it names the source as seen from there.
+
+    Returns
+    -------
+    str
+        JSON.
 
     Raises
     ------
     CertificateError
         If the report says that the file could not be checked, or that a limit stopped it.
-    OSError
-        If the file cannot be written.
     """
     if report.error is not None or any(pair.limit for pair in report.pairs) or not report.pairs:
         raise CertificateError(
-            f"write: expected a check that was done, got none of {report.file}. Check the file without errors first."
+            f"issue: expected a check that was done, got none of {report.file}. Check the file without errors first."
         )
-    folder = os.path.realpath(Path(path).parent)
     content = {
         "kind": _KIND,
         "schema": _SCHEMA,
         "statement": "about real numbers in exact arithmetic, not about rounding; 'xhat check --recheck' runs it again",
         "versions": {"xhat": version("xhat"), "numpy": np.__version__, "python": platform.python_version()},
-        "file": os.path.relpath(os.path.realpath(report.file), folder),
+        "file": os.path.relpath(os.path.realpath(report.file), os.path.realpath(folder)),
         "source_sha256": hashlib.sha256(source).hexdigest(),
         "settings": {**settings._asdict(), "level": str(settings.level)},
         "pairs": [formats.pair_as_json(pair) for pair in report.pairs],
     }
-    write_whole(path, (json.dumps({**content, "sha256": _hash(content)}, indent=2) + "\n").encode())
+    return json.dumps({**content, "sha256": _hash(content)}, indent=2) + "\n"
 
 
 def recheck(path: str | os.PathLike[str], run: Run) -> Recheck:

@@ -51,7 +51,7 @@ class Checked:
     printed : str
         What the code printed, as much as was kept.
     dropped : int
-        How many characters more it printed.
+        How many bytes more it printed.
     refused : sequence of str
         What the code tried and was not allowed to do.
     notes : sequence of str
@@ -469,7 +469,7 @@ class _Pen:
         for line in checked.printed.splitlines():
             self._line(self._paint("soft", "  | " + one_line(line)))
         if checked.dropped:
-            self._line(self._paint("soft", f"  | ... and {checked.dropped:,} characters more"))
+            self._line(self._paint("soft", f"  | ... and {checked.dropped:,} bytes more"))
 
     def _paragraph(self, indent: str, words: str, style: str = "") -> None:
         for line in self._wrapped(words, self._width - len(indent)):
@@ -973,7 +973,7 @@ def _section(number: int, checked: Checked, level: Level) -> str:
     for note in (*stopped, *checked.notes, *(f"not allowed: {act}" for act in checked.refused)):
         parts.append(f'<p class="soft">{_text(note)}</p>')
     if checked.printed:
-        more = f"\n... and {checked.dropped:,} characters more" if checked.dropped else ""
+        more = f"\n... and {checked.dropped:,} bytes more" if checked.dropped else ""
         parts.append(
             f"<details><summary>your code printed</summary><pre>{_text(checked.printed + more)}</pre></details>"
         )

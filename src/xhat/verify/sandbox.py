@@ -433,9 +433,6 @@ def work() -> NoReturn:
     """Do the task that arrives on standard input and end the process; nothing else may call this."""
     with open(0, "rb", closefd=False) as stdin:
         order = json.loads(stdin.read())
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
     sender = _Sender(order.pop("pipe"), order.pop("mark"))
     clock = _Clock(order["timeout"])
     sys.path.extend(order["folders"])  # at the end, so that a file called random.py does not stand before Python's own
@@ -498,7 +495,8 @@ class _Sender:
 
 def _ended(error: BaseException) -> dict[str, Any]:
     """Say in a message what ended the task."""
-    if isinstance(error, MemoryError):
+    # a library that finds no room is an ImportError, with the words of the loader
+    if isinstance(error, MemoryError) or "failed to map segment" in str(error):
         ending, message = Ending.MEMORY, "The memory was used up. Use smaller arrays, or give more with --memory."
     elif isinstance(error, RecursionError):
         ending, message = Ending.RECURSION, "A function calls itself without end."
@@ -585,12 +583,9 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
     """Refuse from now on what a check has no need of."""
     with suppress(ImportError):
         import ctypes  # noqa: F401  # pyright: ignore[reportUnusedImport]  its own import looks into a library
-    with suppress(ImportError):
-        module = importlib.import_module("_posixsubprocess")
-        vars(module)["fork_exec"] = _no_process  # the one way to a process that raises no event
     home = os.path.realpath(home)
-    real, join, dirname, basename = os.path.realpath, os.path.join, os.path.dirname, os.path.basename
-    decode, link, separator, error = os.fsdecode, os.readlink, os.sep, PermissionError
+    real, join, link, decode, separator = os.path.realpath, os.path.join, os.readlink, os.fsdecode, os.sep
+    error = PermissionError
     count = 0
 
     def refuse(what: str) -> NoReturn:
@@ -601,13 +596,15 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
         raise error(f"xhat check does not let the code {what}")
 
     def inside(path: Any, folder: int = -1) -> bool:
-        """Whether a path, and what it links to, lie in the temporary folder."""
+        """Whether a path, or what it links to, lies in the temporary folder."""
         try:
             named: str = join(link(f"/proc/self/fd/{folder}") if folder >= 0 else "", decode(path))
         except (OSError, TypeError, ValueError):
             return False
-        there = (real(named), join(real(dirname(named)), basename(named)))
-        return all(whole.startswith(home + separator) for whole in there)
+        return real(named).startswith(home + separator)
+
+    def no_process(*_: Any) -> NoReturn:
+        refuse("start a process (fork_exec)")
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -622,7 +619,8 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
                 if path != ":memory:" and not inside(path, -1 if folder is None else arguments[folder]):
                     refuse(f"change a file or folder ({event}): {_short(path)}")
         elif event in _STARTS_PROCESSES:
-            refuse(f"start a process ({event})")
+            what = f": {_short(arguments[0])}" if event == "subprocess.Popen" else ""
+            refuse(f"start a process ({event}){what}")
         elif event in _SIGNALS:
             refuse(f"send signals or change limits ({event})")
         elif event.startswith("socket.") and event != "socket.gethostname":
@@ -630,11 +628,10 @@ def _fasten_seat_belt(home: str, on_refused: Callable[[str], None]) -> None:
         elif event.startswith("ctypes."):
             refuse(f"use ctypes ({event})")
 
+    with suppress(ImportError):
+        module = importlib.import_module("_posixsubprocess")  # the one way to a process that raises no event
+        vars(module)["fork_exec"] = no_process
     sys.addaudithook(hook)
-
-
-def _no_process(*_: Any) -> NoReturn:
-    raise PermissionError("xhat check does not let the code start a process")
 
 
 def _short(path: Any) -> str:
