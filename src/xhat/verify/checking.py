@@ -311,6 +311,8 @@ class _Examination:
         sizes = [name for name in names if not name.isdecimal()]
         told = " and ".join(filter(None, [", ".join(sizes[:-1]), sizes[-1] if sizes else ""]))
         first = f"for all {told}" if told else "for all inputs"
+        kept = [f"{name} = {value}" for name, value in self.problem.sizes[0].items() if name not in names]
+        first += f", with {', '.join(kept)}" if kept else ""
         first = f"{said}, {first}" if said else first
         assumed = self.words.assumptions() if self.words is not None else []
         return "\n".join([first, *(f"assuming {text}" for text in assumed)])

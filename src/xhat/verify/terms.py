@@ -64,7 +64,7 @@ class Words:
         """Return a polynomial in words."""
         if not poly.terms:
             return "0"
-        terms = sorted(poly.terms.items(), key=lambda item: (len(item[0]), str(item[0])))
+        terms = sorted(poly.terms.items(), key=lambda item: (_is_number(item[0]), len(item[0]), str(item[0])))
         told = [self.term(monomial, coefficient) for monomial, coefficient in terms[:_MOST_TERMS]]
         rest = f" + {len(terms) - _MOST_TERMS} more terms" if len(terms) > _MOST_TERMS else ""
         return " ".join(told).removeprefix("+ ") + rest
@@ -275,6 +275,10 @@ def _is_second(poly: Poly) -> bool:
     return any(
         f[0] == "S" and any(p == 2 or len(f[2]) > 1 for _, p in f[2]) for monomial in poly.terms for f, _ in monomial
     )
+
+
+def _is_number(monomial: Product) -> bool:
+    return all(factor[0] == "s" for factor, _ in monomial)
 
 
 def _powered(text: str, power: Any) -> str:

@@ -269,6 +269,38 @@ class Space:
         """Say whether a factor is known to be greater than 0."""
         return factor[:2] in self.positive
 
+    def take_positive(self, factor: Factor) -> None:
+        """Let a named quantity be greater than 0: because it is, or by assumption."""
+        if factor[:2] not in self.positive:
+            self.positive.add(factor[:2])
+            named = self.named.get(factor[1])
+            if named is None or not self._is_sum_of_positives(named.poly):
+                self.assume(f"{factor[1]} > 0")
+
+    def take_nonzero(self, factor: Factor) -> None:
+        """Let a named quantity be other than 0: because it is, or by assumption."""
+        named = self.named.get(factor[1])
+        if named is not None and self._is_sum_of_positives(named.poly):
+            self.positive.add(factor[:2])
+        elif not self.is_positive(factor):
+            self.assume(f"{factor[1]} != 0")
+
+    def _is_sum_of_positives(self, poly: Poly) -> bool:
+        """Whether no term is below 0, and one is above."""
+
+        def never_negative(factor: Factor, power: Any) -> bool:
+            if factor[0] == "S":
+                return all(never_negative(inner, p) for inner, p in factor[2])
+            return self.is_positive(factor) or (power > 0 and power % 2 == 0)
+
+        def above(factor: Factor) -> bool:
+            return all(self.is_positive(e) for e in entries(factor)) if factor[0] == "S" else self.is_positive(factor)
+
+        terms = poly.terms.items()
+        return all(c > 0 and all(never_negative(f, p) for f, p in m) for m, c in terms) and any(
+            all(above(f) for f, _ in m) for m, _ in terms
+        )
+
     # --- sums ---------------------------------------------------------------------------------------------------
 
     def sum_over(self, poly: Poly, indices: Iterable[int]) -> Poly:
@@ -601,10 +633,9 @@ class Poly:
         space = self.space
         ((((factor, _),), _),) = space.named_power(divided).terms.items()
         if exponent.denominator == 1:
-            space.assume(f"{factor[1]} != 0")
-        elif factor[:2] not in space.positive:
-            space.positive.add(factor[:2])
-            space.assume(f"{factor[1]} > 0")
+            space.take_nonzero(factor)
+        else:
+            space.take_positive(factor)
         return space.collect([(factor, exponent)]) * content.power(exponent)
 
     def _factor_power(self, factor: Factor, power: Any, exponent: Fraction) -> Poly:
@@ -620,10 +651,9 @@ class Poly:
         if exponent.denominator != 1 and not space.is_positive(factor):
             if Fraction(power).numerator % 2 == 0 or factor[0] == "s" and factor[1] not in space.named:
                 raise Unsupported(f"the root of a square: the sign of {factor[1]} is not known")
-            space.positive.add(factor[:2])
-            space.assume(f"{factor[1]} > 0")
-        elif raised < 0 and not space.is_positive(factor):
-            space.assume(f"{factor[1]} != 0")
+            space.take_positive(factor)
+        elif raised < 0:
+            space.take_nonzero(factor)
         return space.collect([(factor, int(raised) if Fraction(raised).denominator == 1 else raised)])
 
     def content(self, root: bool) -> Poly:

@@ -964,9 +964,7 @@ def log(poly: Poly) -> Poly:
 def _log_of_name(name: Poly) -> Poly:
     space = name.space
     ((((factor, _),), _),) = name.terms.items()
-    if not space.is_positive(factor):
-        space.positive.add(factor[:2])
-        space.assume(f"{factor[1]} > 0")
+    space.take_positive(factor)
     return space.name("log", name)
 
 

@@ -181,6 +181,9 @@ class _Run:
             values.setdefault(name, Size(space.symbol(name, positive=True)))
         for name in problem.scalars:
             values[name] = Symbolic.scalar(space.symbol(name, positive=True))
+            space.assume(f"{name} > 0")
+        for name, value in (problem.sizes[0] if problem.sizes else {}).items():
+            values.setdefault(name, value)  # a stride: no length of an axis
         return values
 
     def _guarded(self, call: Callable[[], Any], function: Callable[..., Any]) -> Any:
