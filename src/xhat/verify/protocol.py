@@ -1,0 +1,1 @@
+"""Everything about a pair that floats show."""
