@@ -20,7 +20,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ Formula = Callable[[Values], Any]
 
 @dataclass(frozen=True)
 class Norm:
-    """Which entries of x a normalization takes a mean and a variance over.
+    """Which entries of x a normalization takes a mean and a variance over, and how gamma and beta lie along x.
 
     Parameters
     ----------
@@ -47,11 +47,30 @@ class Norm:
         Whether the mean is taken off. RMS norm leaves it.
     grouped : bool
         Whether the channels are taken in groups.
+    scale, shift : tuple, optional
+        The index that lays gamma, or beta, along x; () where broadcasting does so by itself, None without it.
     """
 
     axes: tuple[int, ...]
     centred: bool = True
     grouped: bool = False
+    scale: tuple[Any, ...] | None = None
+    shift: tuple[Any, ...] | None = None
+
+    def blocks(self, values: Values) -> Any:
+        """Return x with an axis for the groups, if there are any."""
+        if not self.grouped:
+            return values["x"]
+        return values["x"].reshape((values["N"], values["G"], values["K"], values["H"], values["W"]))
+
+    def scaled(self, x_hat: Any, values: Values) -> Any:
+        """Return `gamma * x_hat + beta` in the shape of x."""
+        y = x_hat.reshape(values["x"].shape) if self.grouped else x_hat
+        if self.scale is not None:
+            y = y * (values["gamma"][self.scale] if self.scale else values["gamma"])
+        if self.shift is not None:
+            y = y + (values["beta"][self.shift] if self.shift else values["beta"])
+        return y
 
 
 @dataclass(frozen=True)
@@ -187,32 +206,21 @@ def find(
 # Formulas: what the output should be, in plain arithmetic, for any kind of number.
 
 
-def _normalization(inner: Norm, scale: tuple[Any, ...] | None, shift: tuple[Any, ...] | None) -> Formula:
-    """Return the formula of a normalization; `scale` and `shift` lay gamma and beta along the axes of x."""
+def _normalization(norm: Norm) -> Formula:
+    """Return the formula of a normalization."""
 
     def specification(values: Values) -> Any:
-        x = values["x"]
-        blocks = x
-        if inner.grouped:
-            blocks = x.reshape((values["N"], values["G"], values["K"], values["H"], values["W"]))
-        centred = blocks - np.mean(blocks, axis=inner.axes, keepdims=True) if inner.centred else blocks
-        var = np.mean(centred * centred, axis=inner.axes, keepdims=True)
-        y = centred / np.sqrt(var + values.get("eps", 1e-5))
-        if inner.grouped:
-            y = y.reshape(x.shape)
-        if scale is not None:
-            y = y * (values["gamma"][scale] if scale else values["gamma"])
-        if shift is not None:
-            y = y + (values["beta"][shift] if shift else values["beta"])
-        return y
+        blocks = norm.blocks(values)
+        centred = blocks - np.mean(blocks, axis=norm.axes, keepdims=True) if norm.centred else blocks
+        var = np.mean(centred * centred, axis=norm.axes, keepdims=True)
+        return norm.scaled(centred / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
     return specification
 
 
-def _with_modes(
-    train: Formula, place: tuple[Any, ...], scale: tuple[Any, ...] | None, shift: tuple[Any, ...] | None
-) -> Formula:
+def _with_modes(norm: Norm, place: tuple[Any, ...]) -> Formula:
     """Return the formula of batch norm: in mode "test" the running statistics stand in for the batch's."""
+    train = _normalization(norm)
 
     def specification(values: Values) -> Any:
         if values.get("mode", "train") != "test":
@@ -220,12 +228,7 @@ def _with_modes(
         mean, var = values["running_mean"], values["running_var"]
         if place:
             mean, var = mean[place], var[place]
-        y = (values["x"] - mean) / np.sqrt(var + values.get("eps", 1e-5))
-        if scale is not None:
-            y = y * (values["gamma"][scale] if scale else values["gamma"])
-        if shift is not None:
-            y = y + (values["beta"][shift] if shift else values["beta"])
-        return y
+        return norm.scaled((values["x"] - mean) / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
     return specification
 
@@ -292,18 +295,18 @@ def _rows(x: Any) -> Any:
 def _softmax_loss(values: Values) -> Any:
     x, y = values["x"], values["y"]
     rows = _rows(x)
-    return np.mean(np.log(np.sum(np.exp(x), axis=1)) - x[rows, y])
+    return np.mean(np.log(np.sum(np.exp(x), axis=1)) - x[rows, y])  # pyright: ignore[reportUnknownVariableType]
 
 
 def _hinge_loss(values: Values) -> Any:
     x, y = values["x"], values["y"]
     rows = _rows(x)
     margins: Any = np.maximum(x - x[rows, y][:, None] + 1, 0)
-    return (np.sum(margins) - np.sum(margins[rows, y])) / x.shape[0]
+    return (np.sum(margins) - np.sum(margins[rows, y])) / x.shape[0]  # pyright: ignore[reportUnknownVariableType]
 
 
 def _squared_error(values: Values) -> Any:
-    return np.mean((values["x"] - values["targets"]) ** 2)
+    return np.mean((values["x"] - values["targets"]) ** 2)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _along(axes: Axes, parameter: Axes) -> tuple[Any, ...]:
@@ -769,17 +772,11 @@ def _place_norm(part: str, axes: Axes, used: set[str], style: str, inputs: dict[
     else:
         norm = Norm(tuple(i for i in range(len(axes)) if i != samples), centred=part == "layer_norm")
         parameter = axes[1:] if not samples else (axes[0], "1")
-    scale = shift = None
-    if "gamma" in used:
-        inputs["gamma"] = parameter
-        scale = _along(axes, parameter)
-    if "beta" in used:
-        inputs["beta"] = parameter
-        shift = _along(axes, parameter)
-    formula = _normalization(norm, scale, shift)
-    if part == "batch_norm":
-        formula = _with_modes(formula, _along(axes, (axes[channel],)), scale, shift)
-    return norm, formula
+    for role, index in (("gamma", "scale"), ("beta", "shift")):
+        if role in used:
+            inputs[role] = parameter
+            norm = replace(norm, **{index: _along(axes, parameter)})
+    return norm, _with_modes(norm, _along(axes, parameter)) if part == "batch_norm" else _normalization(norm)
 
 
 def _running(
@@ -1045,9 +1042,9 @@ def _declared_formula(
         inside = tuple(i for i, axis in enumerate(axes) if (axis in own) is not (layer == "batch_norm"))
         if not own or not own <= set(axes) or not inside:
             return None, None
-        norm = Norm(inside, centred=layer != "rms_norm")
-        places = {role: _along(axes, parameters[role]) for role in parameters}
-        formula = _normalization(norm, places.get("gamma"), places.get("beta"))
+        places = {role: _along(axes, own_axes) for role, own_axes in parameters.items()}
+        norm = Norm(inside, layer != "rms_norm", scale=places.get("gamma"), shift=places.get("beta"))
+        formula = _normalization(norm)
     elif layer in _ELEMENTWISE:
         formula = _ELEMENTWISE[layer]
     elif layer == "affine" and len(axes) == 2 and "w" in named and arrays[named["w"]][0] == axes[1]:
