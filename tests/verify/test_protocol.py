@@ -1,0 +1,433 @@
+"""Whole layers as students write them, and one line of them changed: is the change found, and nothing else?"""
+
+import linecache
+import random
+import textwrap
+import types
+
+import numpy as np
+import pytest
+
+from xhat.verify.protocol import protocol
+from xhat.verify.report import Word
+from xhat.verify.specs import find
+
+LAYERS = '''
+import numpy as np
+
+
+def batchnorm_forward(x, gamma, beta, bn_param):
+    mode = bn_param['mode']
+    eps = bn_param.get('eps', 1e-5)
+    momentum = bn_param.get('momentum', 0.9)
+    N, D = x.shape
+    running_mean = bn_param.get('running_mean', np.zeros(D, dtype=x.dtype))
+    running_var = bn_param.get('running_var', np.zeros(D, dtype=x.dtype))
+    out, cache = None, None
+    if mode == 'train':
+        mu = np.mean(x, axis=0)
+        xmu = x - mu
+        var = np.mean(xmu ** 2, axis=0)
+        std = np.sqrt(var + eps)
+        xhat = xmu / std
+        out = gamma * xhat + beta
+        cache = (xhat, gamma, std)
+        running_mean = momentum * running_mean + (1 - momentum) * mu
+        running_var = momentum * running_var + (1 - momentum) * var
+    elif mode == 'test':
+        out = gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta
+    else:
+        raise ValueError('Invalid forward batchnorm mode "%s"' % mode)
+    bn_param['running_mean'] = running_mean
+    bn_param['running_var'] = running_var
+    return out, cache
+
+
+def batchnorm_backward(dout, cache):
+    xhat, gamma, std = cache
+    N = dout.shape[0]
+    dbeta = np.sum(dout, axis=0)
+    dgamma = np.sum(dout * xhat, axis=0)
+    dxhat = dout * gamma
+    dx = (dxhat - dxhat.mean(axis=0) - xhat * (dxhat * xhat).mean(axis=0)) / std
+    return dx, dgamma, dbeta
+
+
+def layernorm_forward(x, gamma, beta, ln_param):
+    eps = ln_param.get('eps', 1e-5)
+    x = x.T
+    mu = x.mean(axis=0)
+    var = x.var(axis=0)
+    std = np.sqrt(var + eps)
+    xhat = ((x - mu) / std).T
+    return gamma * xhat + beta, (xhat, gamma, std)
+
+
+def layernorm_backward(dout, cache):
+    xhat, gamma, std = cache
+    dgamma = np.sum(dout * xhat, axis=0)
+    dbeta = np.sum(dout, axis=0)
+    g = dout * gamma
+    D = dout.shape[1]
+    dx = (D * g - g.sum(1, keepdims=True) - xhat * (g * xhat).sum(1, keepdims=True)) / (D * std[:, None])
+    return dx, dgamma, dbeta
+
+
+def spatial_batchnorm_forward(x, gamma, beta, bn_param):
+    N, C, H, W = x.shape
+    rows = x.transpose(0, 2, 3, 1).reshape(-1, C)
+    out, cache = batchnorm_forward(rows, gamma, beta, bn_param)
+    return out.reshape(N, H, W, C).transpose(0, 3, 1, 2), cache
+
+
+def spatial_batchnorm_backward(dout, cache):
+    N, C, H, W = dout.shape
+    dx, dgamma, dbeta = batchnorm_backward(dout.transpose(0, 2, 3, 1).reshape(-1, C), cache)
+    return dx.reshape(N, H, W, C).transpose(0, 3, 1, 2), dgamma, dbeta
+
+
+def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
+    eps = gn_param.get('eps', 1e-5)
+    N, C, H, W = x.shape
+    groups = x.reshape(N, G, C // G, H, W)
+    mu = groups.mean(axis=(2, 3, 4), keepdims=True)
+    std = np.sqrt(groups.var(axis=(2, 3, 4), keepdims=True) + eps)
+    xhat = ((groups - mu) / std).reshape(N, C, H, W)
+    return gamma * xhat + beta, (G, xhat, gamma, std)
+
+
+def spatial_groupnorm_backward(dout, cache):
+    G, xhat, gamma, std = cache
+    N, C, H, W = dout.shape
+    dgamma = np.sum(dout * xhat, axis=(0, 2, 3), keepdims=True)
+    dbeta = np.sum(dout, axis=(0, 2, 3), keepdims=True)
+    g = (dout * gamma).reshape(N, G, C // G, H, W)
+    h = xhat.reshape(N, G, C // G, H, W)
+    axes = (2, 3, 4)
+    dx = (g - g.mean(axis=axes, keepdims=True) - h * (g * h).mean(axis=axes, keepdims=True)) / std
+    return dx.reshape(N, C, H, W), dgamma, dbeta
+
+
+def affine_forward(x, w, b):
+    out = x.reshape(x.shape[0], -1).dot(w) + b
+    return out, (x, w, b)
+
+
+def affine_backward(dout, cache):
+    x, w, b = cache
+    dx = dout.dot(w.T).reshape(x.shape)
+    dw = x.reshape(x.shape[0], -1).T.dot(dout)
+    db = np.sum(dout, axis=0)
+    return dx, dw, db
+
+
+def relu_forward(x):
+    out = np.maximum(0, x)
+    return out, x
+
+
+def relu_backward(dout, cache):
+    dx = dout * (cache > 0)
+    return dx
+
+
+def dropout_forward(x, dropout_param):
+    p, mode = dropout_param['p'], dropout_param['mode']
+    if 'seed' in dropout_param:
+        np.random.seed(dropout_param['seed'])
+    mask = None
+    if mode == 'train':
+        mask = (np.random.rand(*x.shape) < p) / p
+        out = x * mask
+    else:
+        out = x
+    return out.astype(x.dtype, copy=False), (dropout_param, mask)
+
+
+def dropout_backward(dout, cache):
+    dropout_param, mask = cache
+    if dropout_param['mode'] == 'train':
+        dx = dout * mask
+    else:
+        dx = dout
+    return dx
+
+
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param['stride'], conv_param['pad']
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    rows, columns = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    xp = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode='constant')
+    out = np.zeros((N, F, rows, columns))
+    for n in range(N):
+        for f in range(F):
+            for i in range(rows):
+                for j in range(columns):
+                    patch = xp[n, :, i * stride:i * stride + HH, j * stride:j * stride + WW]
+                    out[n, f, i, j] = np.sum(patch * w[f]) + b[f]
+    return out, (x, w, b, conv_param)
+
+
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param['stride'], conv_param['pad']
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    xp = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode='constant')
+    dxp, dw, db = np.zeros_like(xp), np.zeros_like(w), np.zeros_like(b)
+    for n in range(N):
+        for f in range(F):
+            db[f] += dout[n, f].sum()
+            for i in range(dout.shape[2]):
+                for j in range(dout.shape[3]):
+                    top, left = i * stride, j * stride
+                    dw[f] += xp[n, :, top:top + HH, left:left + WW] * dout[n, f, i, j]
+                    dxp[n, :, top:top + HH, left:left + WW] += w[f] * dout[n, f, i, j]
+    dx = dxp[:, :, pad:pad + H, pad:pad + W]
+    return dx, dw, db
+
+
+def max_pool_forward_naive(x, pool_param):
+    ph, pw, stride = pool_param['pool_height'], pool_param['pool_width'], pool_param['stride']
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, 1 + (H - ph) // stride, 1 + (W - pw) // stride))
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            out[:, :, i, j] = x[:, :, i * stride:i * stride + ph, j * stride:j * stride + pw].max(axis=(2, 3))
+    return out, (x, pool_param)
+
+
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    ph, pw, stride = pool_param['pool_height'], pool_param['pool_width'], pool_param['stride']
+    dx = np.zeros_like(x)
+    N, C, rows, columns = dout.shape
+    for n in range(N):
+        for c in range(C):
+            for i in range(rows):
+                for j in range(columns):
+                    window = x[n, c, i * stride:i * stride + ph, j * stride:j * stride + pw]
+                    mask = window == window.max()
+                    dx[n, c, i * stride:i * stride + ph, j * stride:j * stride + pw] += mask * dout[n, c, i, j]
+    return dx
+
+
+def softmax_loss(x, y):
+    shifted = x - x.max(axis=1, keepdims=True)
+    p = np.exp(shifted)
+    p /= p.sum(axis=1, keepdims=True)
+    N = x.shape[0]
+    loss = -np.sum(np.log(p[np.arange(N), y])) / N
+    dx = p.copy()
+    dx[np.arange(N), y] -= 1
+    dx /= N
+    return loss, dx
+
+
+def svm_loss(x, y):
+    N = x.shape[0]
+    margins = np.maximum(0, x - x[np.arange(N), y][:, np.newaxis] + 1.0)
+    margins[np.arange(N), y] = 0
+    loss = np.sum(margins) / N
+    positive = np.sum(margins > 0, axis=1)
+    dx = np.zeros_like(x)
+    dx[margins > 0] = 1
+    dx[np.arange(N), y] -= positive
+    dx /= N
+    return loss, dx
+
+
+def affine_relu_forward(x, w, b):
+    a, fc_cache = affine_forward(x, w, b)
+    out, relu_cache = relu_forward(a)
+    return out, (fc_cache, relu_cache)
+
+
+def affine_relu_backward(dout, cache):
+    fc_cache, relu_cache = cache
+    da = relu_backward(dout, relu_cache)
+    return affine_backward(da, fc_cache)
+
+
+def affine_bn_relu_dropout_forward(x, w, b, gamma, beta, bn_param, dropout_param):
+    a, fc_cache = affine_forward(x, w, b)
+    n, bn_cache = batchnorm_forward(a, gamma, beta, bn_param)
+    r, relu_cache = relu_forward(n)
+    out, dropout_cache = dropout_forward(r, dropout_param)
+    return out, (fc_cache, bn_cache, relu_cache, dropout_cache)
+
+
+def affine_bn_relu_dropout_backward(dout, cache):
+    fc_cache, bn_cache, relu_cache, dropout_cache = cache
+    dn = relu_backward(dropout_backward(dout, dropout_cache), relu_cache)
+    da, dgamma, dbeta = batchnorm_backward(dn, bn_cache)
+    dx, dw, db = affine_backward(da, fc_cache)
+    return dx, dw, db, dgamma, dbeta
+'''
+
+PAIRS = {
+    "batchnorm": "batchnorm_forward batchnorm_backward",
+    "layernorm": "layernorm_forward layernorm_backward",
+    "spatial_batchnorm": "spatial_batchnorm_forward spatial_batchnorm_backward",
+    "spatial_groupnorm": "spatial_groupnorm_forward spatial_groupnorm_backward",
+    "affine": "affine_forward affine_backward",
+    "relu": "relu_forward relu_backward",
+    "dropout": "dropout_forward dropout_backward",
+    "conv_naive": "conv_forward_naive conv_backward_naive",
+    "max_pool_naive": "max_pool_forward_naive max_pool_backward_naive",
+    "softmax_loss": "softmax_loss",
+    "svm_loss": "svm_loss",
+    "affine_relu": "affine_relu_forward affine_relu_backward",
+    "affine_bn_relu_dropout": "affine_bn_relu_dropout_forward affine_bn_relu_dropout_backward",
+}
+_COUNT = iter(range(10**6))
+
+
+def module(text):
+    """Return a module made of a text whose lines Python can show."""
+    name = f"student{next(_COUNT)}"
+    file = f"<{name}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    made = types.ModuleType(name)
+    made.__file__ = file
+    exec(compile(text, file, "exec"), made.__dict__)  # noqa: S102
+    return made
+
+
+def examined(pair, text=LAYERS, **options):
+    made = module(text)
+    forward, _, backward = PAIRS.get(pair, f"{pair}_forward {pair}_backward").partition(" ")
+    spec = find(pair, getattr(made, forward), getattr(made, backward) if backward else None, **options)
+    return protocol(spec)
+
+
+def line_of(text, part):
+    return next(i for i, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_right_code_has_no_findings(pair):
+    result = examined(pair)
+    assert result.findings == []
+    assert {v.word for v in result.verdicts.values()} == {Word.AGREES}, result.verdicts
+    assert {"out", "dx"} <= set(result.verdicts) or pair.endswith("dropout")
+    if pair.startswith(("batch", "spatial_batch")):
+        assert set(result.verdicts) >= {"running_mean", "running_var", "out (test)"}
+    kinds = {(remark.kind, remark.message.split()[0]) for remark in result.remarks}
+    assert kinds <= {("dtype", "the"), ("dtype", "dx")}, result.remarks  # np.zeros in the loops gives float64
+
+
+# pair, (what stands there, what is written instead), what is wrong and with which words, the line's text
+VALUES = [
+    ("batchnorm", "var = np.mean(xmu ** 2, axis=0)", "var = np.mean(xmu ** 2)", "out", "all entries"),
+    ("batchnorm", "xhat = xmu / std", "xhat = xmu - std", "out", "subtracted"),
+    ("batchnorm", "xhat = xmu / std", "xhat = xmu * std", "out", "multiplied"),
+    ("batchnorm", "xhat = xmu / std", "xhat = x / std", "out", "mean is not subtracted"),
+    ("batchnorm", "std = np.sqrt(var + eps)", "std = np.sqrt(var) + eps", "out", "outside"),
+    ("batchnorm", "std = np.sqrt(var + eps)", "std = np.sqrt(var)", "out", "eps is left out"),
+    ("batchnorm", "std = np.sqrt(var + eps)", "std = var + eps", "out", "instead of its root"),
+    ("batchnorm", "eps = bn_param.get('eps', 1e-5)", "eps = 1e-5", "out", "ignored: 1e-05"),
+    ("batchnorm", "np.mean(xmu ** 2, axis=0)", "np.var(x, axis=0, ddof=1)", "out", "N - 1"),
+    ("batchnorm", "out = gamma * xhat + beta", "out = xhat + beta", "out", "gamma is missing"),
+    ("batchnorm", "out = gamma * xhat + beta", "out = gamma * xhat", "out", "beta is missing"),
+    ("batchnorm", "dbeta = np.sum(dout, axis=0)", "dbeta = np.mean(dout, axis=0)", "dbeta", "factor N"),
+    ("batchnorm", "dgamma = np.sum(dout * xhat, axis=0)", "dgamma = np.sum(dout * xhat, axis=0) * gamma", "dgamma", ""),
+    ("batchnorm", "dx = (dxhat - dxhat.mean(axis=0)", "dx = (dxhat", "dx", "not the gradient"),
+    ("batchnorm", "- xhat * (dxhat * xhat).mean(axis=0)) / std", ") / std", "dx", "not the gradient"),
+    ("batchnorm", "dx = (dxhat -", "dx = -(dxhat -", "dx", "sign"),
+    ("batchnorm", "cache = (xhat, gamma, std)", "cache = (xhat, gamma, np.sqrt(var))", "dx", "not the gradient"),
+    ("batchnorm", "dx = (dxhat - dxhat.mean", "dx = 0 * (dxhat - dxhat.mean", "dx", "zero"),
+    ("batchnorm", "momentum * running_mean + (1 - momentum)", "(1 - momentum) * running_mean + momentum", "running_mean", "exchanged"),
+    ("batchnorm", "momentum * running_var + (1 - momentum) * var", "var", "running_var", "overwritten"),
+    ("batchnorm", "(1 - momentum) * var", "(1 - momentum) * var * N / (N - 1)", "running_var", "N - 1"),
+    ("batchnorm", "(1 - momentum) * var", "(1 - momentum) * (var + eps)", "running_var", "eps"),
+    ("batchnorm", "(1 - momentum) * var", "(1 - momentum) * std", "running_var", "root"),
+    ("batchnorm", "bn_param.get('momentum', 0.9)", "0.9", "running_mean", "ignored"),
+    ("batchnorm", "out = gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta", "out = gamma * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + beta", "out (test)", "batch"),
+    ("batchnorm", "np.sqrt(running_var + eps) + beta", "np.sqrt(running_var) + beta", "out (test)", "eps"),
+    ("batchnorm", "np.sqrt(running_var + eps) + beta", "(running_var + eps) + beta", "out (test)", "root"),
+    ("layernorm", "x = x.T\n", "pass\n", "out", ""),
+    ("layernorm", "std[:, None])", "std[:, None] ** 2)", "dx", "not the gradient"),
+    ("layernorm", "    dx = (D * g", "    D = 1\n    dx = (D * g", "dx", "not the gradient"),
+    ("spatial_batchnorm", "rows = x.transpose(0, 2, 3, 1).reshape(-1, C)", "rows = x.reshape(-1, C)", "out", ""),
+    ("spatial_groupnorm", "x.reshape(N, G, C // G, H, W)\n    mu", "x.reshape(N, C // G, G, H, W)\n    mu", "out", ""),
+    ("spatial_groupnorm", "(dout * gamma).reshape", "dout.reshape", "dx", "not the gradient"),
+    ("affine", ".dot(w) + b", ".dot(w)", "out", "b is missing"),
+    ("affine", "db = np.sum(dout, axis=0)", "db = np.mean(dout, axis=0)", "db", "factor N"),
+    ("relu", "np.maximum(0, x)", "np.abs(x)", "out", "absolute"),
+    ("relu", "dx = dout * (cache > 0)", "dx = dout * 1.0", "dx", "not the gradient"),
+    ("relu", "dx = dout * (cache > 0)", "dx = dout * cache * (cache > 0)", "dx", "not the gradient"),
+    ("dropout", "< p) / p", "< p) / (1 - p)", "out", "share that is kept"),
+    ("dropout", "< p) / p", "< p)", "out", "divide the mask"),
+    ("dropout", "dx = dout * mask", "dx = dout * p", "dx", "not the gradient"),
+    ("dropout", "        out = x\n", "        out = x * p\n", "out (test)", "as it is"),
+    ("conv_naive", "np.sum(patch * w[f]) + b[f]", "np.sum(patch * w[f, :, ::-1, ::-1]) + b[f]", "out", ""),
+    ("conv_naive", "top, left = i * stride, j * stride", "top, left = i, j", "dw", "not the gradient"),
+    ("max_pool_naive", "+= mask * dout", "= mask * dout", "dx", "not the gradient"),
+    ("softmax_loss", "y])) / N", "y]))", "out", "divide by N"),
+    ("softmax_loss", "    dx /= N\n    return loss, dx\n\n\ndef svm", "    return loss, dx\n\n\ndef svm", "dx", "factor N"),
+    ("softmax_loss", "    dx[np.arange(N), y] -= 1\n", "", "dx", "not the gradient"),
+    ("svm_loss", "    margins[np.arange(N), y] = 0\n", "", "out", "own margin"),
+    ("svm_loss", "dx[np.arange(N), y] -= positive", "pass", "dx", "not the gradient"),
+    ("affine_bn_relu_dropout", "da, dgamma, dbeta = batchnorm_backward(dn, bn_cache)", "da, dgamma, dbeta = batchnorm_backward(dout, bn_cache)", "dx", "not the gradient"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pair", "old", "new", "name", "phrase"), VALUES)
+def test_a_wrong_value_is_disproved_and_named(pair, old, new, name, phrase):
+    assert LAYERS.count(old) >= 1, old
+    result = examined(pair, LAYERS.replace(old, new))
+    verdict = result.verdicts[name]
+    assert verdict.wrong, result
+    assert phrase in verdict.message, verdict
+    assert verdict.counterexample
+    assert verdict.line is not None
+    if name == "dx":
+        others = {v.name for v in result.verdicts.values() if v.wrong} - {"dx", "dw", "db"}
+        assert not others, result.verdicts
+
+
+CONDUCT = [
+    ("batchnorm", "return dx, dgamma, dbeta\n\n\ndef layer", "return dx, dbeta, dgamma\n\n\ndef layer", "gradient-order", "dgamma and dbeta"),
+    ("batchnorm", "dbeta = np.sum(dout, axis=0)\n    dgamma", "dbeta = np.sum(dout, axis=0, keepdims=True)\n    dgamma", "wrong-shape", "dbeta has shape (1, 3), expected (3,). Leave out keepdims"),
+    ("batchnorm", "dxhat = dout * gamma", "dout *= gamma; dxhat = dout", "dout-modified", "dout = dout *"),
+    ("batchnorm", "    bn_param['running_mean'] = running_mean\n", "", "running-statistics", "running_mean"),
+    ("batchnorm", "    bn_param['running_mean'] = running_mean\n    bn_param['running_var'] = running_var\n", "", "running-statistics", "running_mean and running_var"),
+    ("batchnorm", "        out = gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta", "        pass", "test-mode", "None"),
+    ("batchnorm", "    elif mode == 'test':\n", "    elif mode == 'test':\n        running_mean = x.mean(0)\n", "test-mode", "running_mean"),
+    ("batchnorm", "cache = (xhat, gamma, std)", "cache = (xhat, std)", "exception", "another number"),
+    ("batchnorm", "xmu = x - mu", "x -= mu; xmu = x", "input-modified", "x.copy()"),
+    ("batchnorm", "    momentum = bn_param", "    bn_param['eps'] = 0.5; momentum = bn_param", "settings-modified", "'eps'"),
+    ("batchnorm", "    xhat, gamma, std = cache\n", "    xhat, gamma, std = cache\n    std *= 2; std /= 1\n", "cache-modified", "second call"),
+    ("batchnorm", "dx = (dxhat -", "dx = (dxhatt -", "exception", "NameError"),
+    ("batchnorm", "mu = np.mean(x, axis=0)", "raise SystemExit(1)", "exception", "SystemExit"),
+    ("batchnorm", "mu = np.mean(x, axis=0)", "mu = np.mean(x, axis=0) + np.random.default_rng().normal()", "not-deterministic", "same input"),
+    ("batchnorm", "dbeta = np.sum(dout, axis=0)\n    dgamma", "dbeta = np.sum(dout, axis=0) + np.random.default_rng().normal()\n    dgamma", "not-deterministic", "same dout"),
+    ("batchnorm", "    return dx, dgamma, dbeta\n\n\ndef layer", "    return dx, dgamma\n\n\ndef layer", "malformed", "2 gradients"),
+    ("batchnorm", "    return dx, dgamma, dbeta\n\n\ndef layer", "    pass\n\n\ndef layer", "malformed", "nothing"),
+    ("batchnorm", "    return out, cache\n\n\ndef batchnorm_b", "    return out\n\n\ndef batchnorm_b", "malformed", "the output and the cache"),
+    ("batchnorm", "    xhat, gamma, std = cache\n", "    raise NotImplementedError\n", "not-written", "backward"),
+    ("batchnorm", "std = np.sqrt(var + eps)", "std = np.sqrt(var - 100)", "not-finite", "NaN"),
+    ("batchnorm", "dbeta = np.sum(dout, axis=0)\n    dgamma", "dbeta = np.sum(dout, axis=0).astype(int)\n    dgamma", "dtype", "int64"),
+    ("batchnorm", "cache = (xhat, gamma, std)", "global LAST; LAST = std; cache = (xhat, gamma, 1)", "", ""),
+    ("spatial_groupnorm", "dbeta = np.sum(dout, axis=(0, 2, 3), keepdims=True)", "dbeta = np.sum(dout, axis=(0, 2, 3))", "wrong-shape", "(6,), expected (1, 6, 1, 1). Keep the axes"),
+    ("affine", ".dot(w.T).reshape(x.shape)", ".dot(w.T)", "wrong-shape", "(4, 6), expected (4, 2, 3)"),
+    ("relu", "dx = dout * (cache > 0)", "dx = dout; dx[cache <= 0] = 0", "dout-modified", "dout"),
+    ("relu", "out = np.maximum(0, x)", "out = x; out[out < 0] = 0", "input-modified", "forward modifies x"),
+    ("conv_naive", "pad:pad + H, pad:pad + W", "pad:-pad, pad:-pad", "wrong-shape", "dx has shape"),
+    ("dropout", "    if dropout_param['mode'] == 'train':\n        dx", "    if True:\n        dx", "test-mode", "mode 'test'"),
+    ("dropout", "        dx = dout\n    return dx\n\n\ndef conv", "        dx = dout * dropout_param['p']\n    return dx\n\n\ndef conv", "test-mode", "dx is not dout"),
+    ("softmax_loss", "shifted = x - x.max(axis=1, keepdims=True)", "shifted = x", "overflow", "largest score"),
+    ("affine", "db = np.sum(dout, axis=0)", "db = np.sum(dout.squeeze(), axis=0)", "one-sample", "one sample"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pair", "old", "new", "kind", "phrase"), [row for row in CONDUCT if row[3]])
+def test_wrong_conduct_is_found_and_named(pair, old, new, kind, phrase):
+    assert LAYERS.count(old) >= 1, old
+    result = examined(pair, LAYERS.replace(old, new))
+    found = [finding for finding in result.findings if finding.kind == kind]
+    assert any(phrase in finding.message for finding in found), result
+    assert all(finding.line is not None for finding in found)
+    assert {finding.kind for finding in result.findings} == {kind}, result.findings
