@@ -114,6 +114,7 @@ class _Trial(NamedTuple):
     before: Call  # and before
     y: Any
     cache: Any
+    warned: list[warnings.WarningMessage]
 
 
 class _Examination:
@@ -126,6 +127,7 @@ class _Examination:
         self.remarks: dict[str, Finding] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.calls: list[tuple[Call, Call]] = []
+        self.warned: list[warnings.WarningMessage] = []  # of the last call
         problem = spec.problem
 
         def recorded(values: Values) -> Call:
@@ -145,25 +147,30 @@ class _Examination:
             except _Stop as stop:
                 self._find(stop.finding)
                 break
-        if len(trials) < len(points):
-            for name in self._judged():
-                self.verdicts[name] = Verdict(name, Word.NOT_DECIDED, "the forward did not run", self.places.forward)
-            return self._result()
-        for check in (self._outputs, self._conduct, self._gradients, self._running, self._prediction, self._apart):
-            try:
+        if len(trials) < len(points) or not self._goes(trials, self._outputs, self._steady):
+            return self._result("the forward cannot be judged: see the finding")
+        self._goes(trials, self._running)
+        self._goes(trials, self._prediction)
+        self._goes(trials, self._conduct, self._gradients, self._small_and_large)
+        return self._result("the backward cannot be judged: see the finding")
+
+    def _goes(self, trials: list[_Trial], *checks: Callable[[list[_Trial]], None]) -> bool:
+        """Return whether all checks could be made; what stops one is a finding."""
+        try:
+            for check in checks:
                 check(trials)
-            except _Stop as stop:
-                self._find(stop.finding)
-        for name in self._judged():
-            if name not in self.verdicts:
-                self.verdicts[name] = Verdict(name, Word.NOT_DECIDED, "a call failed: see the finding", None)
-        return self._result()
+        except _Stop as stop:
+            self._find(stop.finding)
+            return False
+        return True
 
     def _judged(self) -> list[str]:
         judged = self.spec.problem.specification is not None or self.spec.layer == "dropout"
         return [*(["out"] if judged else []), *self.problem.gradients]
 
-    def _result(self) -> ProtocolResult:
+    def _result(self, undecided: str) -> ProtocolResult:
+        for name in self._judged():
+            self.verdicts.setdefault(name, Verdict(name, Word.NOT_DECIDED, undecided))
         order = ("out", *self.problem.gradients, "running_mean", "running_var", "out (test)")
         verdicts = {name: self.verdicts[name] for name in order if name in self.verdicts}
         return ProtocolResult(list(self.findings.values()), verdicts, list(self.remarks.values()))
@@ -193,7 +200,7 @@ class _Examination:
         np.seterr(all="warn")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.caught = caught
+            self.warned = caught
             try:
                 return function()
             except KeyboardInterrupt:
@@ -220,7 +227,7 @@ class _Examination:
                 Finding("not-written", f"{who} returns None for the output. Assign the result.", self.places.forward)
             )
         y = self._as_numbers(y, f"the output of {who}", self.places.forward)
-        return _Trial(values, given, call, before, y, cache)
+        return _Trial(values, given, call, before, y, cache, self.warned)
 
     def _backward(self, trial: _Trial, dout: Any) -> dict[str, Any]:
         gradients = self._guarded("backward", trial.values, lambda: self.problem.run_backward(dout, trial.cache))
@@ -255,15 +262,17 @@ class _Examination:
         return dout if np.ndim(dout) else float(dout)
 
     def _sizes(self, values: Values) -> str:
-        names = [name for name in self.problem.sizes[0] if name in values]
-        return ", ".join(f"{name} = {values[name]}" for name in names)
+        return ", ".join(f"{name} = {values[name]}" for name in self.problem.sizes[0])
+
+    def _where(self, values: Values) -> str:
+        return self._sizes(values) + "".join(f", {name} = {values[name]:.3g}" for name in self.problem.scalars)
 
     # Values of the output.
 
     def _outputs(self, trials: list[_Trial]) -> None:
         """Compare the output with the formula; say which usual slip it is."""
         for trial in trials:
-            self._finite("the output", trial.y, trial.values, self.places.forward)
+            self._finite("the output", trial.y, trial.values, self.places.forward, trial.warned)
         if self.spec.layer == "dropout":
             self.verdicts["out"] = self._dropped(trials)
             return
@@ -289,7 +298,7 @@ class _Examination:
             Word.DISPROVED,
             reason or f"this is not {self._title()}",
             line,
-            counterexample=self._entry(trial, right),
+            counterexample=self._entry("out", trial.y, right, trial.values),
         )
 
     def _output_shapes(self, trials: list[_Trial]) -> None:
@@ -319,14 +328,13 @@ class _Examination:
     def _title(self) -> str:
         return (self.spec.layer or self.spec.name).replace("_", " ")
 
-    def _entry(self, trial: _Trial, right: Array) -> str:
-        """Return the entry in which an output differs most."""
-        got = np.asarray(trial.y, np.float64)
-        difference = np.where(np.isfinite(got), np.abs(got - right), np.inf)
+    def _entry(self, name: str, got: Any, right: Array, values: Values) -> str:
+        """Return the entry in which a result differs most."""
+        numbers = np.asarray(got, np.float64)
+        difference = np.where(np.isfinite(numbers), np.abs(numbers - right), np.inf)
         place = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), right.shape)) if right.shape else ()
-        where = f"out[{', '.join(map(str, place))}]" if place else "the loss"
-        eps = "".join(f", {name} = {trial.values[name]:.3g}" for name in self.problem.scalars)
-        return f"{where} is {got[place]:.10g}, expected {right[place]:.10g}, at {self._sizes(trial.values)}{eps}"
+        where = f"{name}[{', '.join(map(str, place))}]" if place else name
+        return f"{where} is {numbers[place]:.10g}, expected {right[place]:.10g}, at {self._where(values)}"
 
     def _deviation(self, trials: list[_Trial]) -> str | None:
         """Return the usual slip that gives exactly these outputs."""
@@ -340,22 +348,26 @@ class _Examination:
                     continue  # a slip that this layout has no room for
         return None
 
-    def _finite(self, what: str, value: Any, values: Values, line: int | None) -> None:
-        if not np.isfinite(np.asarray(value, np.float64)).all():
-            told = [w for w in getattr(self, "caught", []) if issubclass(w.category, RuntimeWarning)]
-            of_user = next((w for w in told if w.filename in self.places.files), None)
-            why = f" ({of_user.message})" if of_user is not None else ""
-            kind = "NaN" if np.isnan(np.asarray(value, np.float64)).any() else "Inf"
-            message = f"{what} holds {kind} at {self._sizes(values)}{why}. Look for a division by 0 or a root of a "
-            line = of_user.lineno if of_user is not None else line
-            raise _Stop(Finding("not-finite", message + "negative number.", line))
+    def _finite(
+        self, what: str, value: Any, values: Values, line: int | None, warned: list[warnings.WarningMessage]
+    ) -> None:
+        """Stop at a result that is not finite; what NumPy warned of is the likely cause."""
+        numbers = np.asarray(value, np.float64)
+        if np.isfinite(numbers).all():
+            return
+        causes = (w for w in warned if issubclass(w.category, RuntimeWarning) and w.filename in self.places.files)
+        cause = next(causes, None)
+        kind = "NaN" if np.isnan(numbers).any() else "Inf"
+        message = f"{what} holds {kind} at {self._sizes(values)}"
+        if cause is not None:
+            message, line = f"{message} ({cause.message})", cause.lineno
+        advice = "Look for a division by 0 or the root of a negative number."
+        raise _Stop(Finding("not-finite", f"{message}. {advice}", line))
 
     def _dropped(self, trials: list[_Trial]) -> Verdict:
         """Judge a dropout by its entries: 0, or x scaled by what keeps the mean."""
         line = self.places.forward
         p = float(DEFAULTS["p"])
-        kept = dropped = 0
-        factors: list[float] = []
         values = {**trials[0].values, "x": self.rng.uniform(1, 2, (50, 20))}
         trial = self._forward({**values, "N": 50, "D": 20})
         if np.shape(trial.y) != (50, 20):
@@ -367,6 +379,9 @@ class _Examination:
         if len(factors) != 1:
             return Verdict("out", Word.DISPROVED, "what is kept is not x times one factor", line)
         share, factor = kept / (kept + dropped), factors[0]
+        given = [a.get("p") if isinstance(a, dict) else a for a in _arguments(trial.before)]
+        if not any(isinstance(a, float) and a == p for a in given) and abs(share * factor - 1) < 0.1:
+            return Verdict("out", Word.AGREES, f"every entry is 0 or {factor:.4g} x", line)
         for name, keep in (("kept", p), ("dropped", 1 - p)):
             if abs(factor - 1 / keep) < 1e-6 and abs(share - keep) < 0.08:
                 return Verdict("out", Word.AGREES, f"every entry is 0 or x / {keep:g}: p is the share {name}", line)
@@ -379,30 +394,32 @@ class _Examination:
 
     # Conduct.
 
-    def _conduct(self, trials: list[_Trial]) -> None:
-        """What is modified, what depends on earlier calls, which types come out."""
+    def _steady(self, trials: list[_Trial]) -> None:
+        """Look what the forward modifies, and whether it depends on more than its arguments."""
         for trial in trials[:: max(1, len(trials) - 1)]:
-            self._unmodified(trial, "forward", self.places.forward_line)
-            again = self._forward(trial.values)
-            if not _same(trial.y, again.y):
+            self._unmodified(trial, trial.values, "forward", self.places.forward_line)
+            if not _same(trial.y, self._forward(trial.values).y):
                 message = "forward gives another output for the same input. It must depend on its arguments alone."
-                self._find(Finding("not-deterministic", message, self.places.forward_line))
-                return
+                raise _Stop(Finding("not-deterministic", message, self.places.forward_line))
+
+    def _conduct(self, trials: list[_Trial]) -> None:
+        """Look what the backward modifies, and what depends on earlier calls."""
+        for trial in trials[:: max(1, len(trials) - 1)]:
+            again = self._forward(trial.values)
             dout = self._dout(trial)
-            handed = copy.deepcopy(dout)
-            kept = _snapshot(again.cache)
-            first = self._backward(again, handed)
-            stored = copy.deepcopy(first)
+            handed, given, kept = copy.deepcopy(dout), copy.deepcopy(again.given), _snapshot(again.cache)
+            gradients = self._backward(again, handed)
+            first = copy.deepcopy(gradients)
+            for name, gradient in first.items():
+                self._finite(name, gradient, trial.values, self.places.gradient(self._number(name)), self.warned)
+            if self.problem.backward is None:
+                continue
             if not _same(handed, dout):
                 message = "backward modifies dout, which the caller still needs. Work on a new array: dout = dout * ..."
                 self._find(Finding("dout-modified", message, self.places.backward_line))
-            self._unmodified(again, "backward", self.places.backward_line)
-            for name, gradient in first.items():
-                self._finite(name, gradient, trial.values, self.places.gradient(self._number(name)))
-            if self.problem.backward is None:
-                continue
+            self._unmodified(again, given, "backward", self.places.backward_line)
             second = self._backward(again, copy.deepcopy(dout))
-            if not all(_same(stored[name], second[name]) for name in stored):
+            if not _same(first, second):
                 if not _same(kept, _snapshot(again.cache)):
                     message = "backward modifies the cache, so that a second call gives another gradient. Copy first."
                     self._find(Finding("cache-modified", message, self.places.backward_line))
@@ -410,31 +427,29 @@ class _Examination:
                     message = "backward gives another gradient for the same dout and cache."
                     self._find(Finding("not-deterministic", message, self.places.backward_line))
                 return
-            self._remembers(trials, trial, dout, stored)
+            self._remembers(trial, dout, first)
         self._types(trials[0])
-        self._one_sample(trials[0])
 
     def _number(self, gradient: str) -> int:
         return self.problem.gradients.index(gradient)
 
-    def _unmodified(self, trial: _Trial, who: str, line: int | None) -> None:
-        """Look whether inputs or settings are as they were."""
-        for name, value in trial.values.items():
+    def _unmodified(self, trial: _Trial, earlier: Values, who: str, line: int | None) -> None:
+        """Look whether inputs and settings are as they were."""
+        for name, value in earlier.items():
             if not _same(trial.given[name], value):
-                advice = f"{name} = {name}.copy() before the first change"
-                message = f"{who} modifies {name}, which belongs to the caller. Work on a copy: {advice}."
+                message = f"{who} modifies {name}, which belongs to the caller. Work on a copy: {name} = {name}.copy()."
                 self._find(Finding("input-modified", message, line))
         for now, then in zip(_arguments(trial.call), _arguments(trial.before), strict=True):
             if not isinstance(now, dict):
                 continue
-            settings, earlier = cast("dict[str, Any]", now), cast("dict[str, Any]", then)
-            for key, value in earlier.items():
+            settings, before = cast("dict[str, Any]", now), cast("dict[str, Any]", then)
+            for key, value in before.items():
                 if not key.startswith("running_") and (key not in settings or not _same(settings[key], value)):
                     message = f"{who} changes {key!r} in the dict of settings. Leave it as it is."
                     self._find(Finding("settings-modified", message, line))
 
-    def _remembers(self, trials: list[_Trial], trial: _Trial, dout: Any, stored: Mapping[str, Any]) -> None:
-        """Look whether another call in between changes what an earlier one returned, or its gradient."""
+    def _remembers(self, trial: _Trial, dout: Any, first: dict[str, Any]) -> None:
+        """Look whether another call in between changes what an earlier one returned, or its gradients."""
         one = self._forward(trial.values)
         y = copy.deepcopy(one.y)
         other = self._forward({**trial.values, **self._moved(trial.values)})
@@ -443,7 +458,7 @@ class _Examination:
             self._find(Finding("output-overwritten", message, self.places.forward_line))
             return
         gradients = self._backward(one, copy.deepcopy(dout))
-        if not all(_same(gradients[name], stored[name]) for name in stored):
+        if not _same(gradients, first):
             message = (
                 "after another forward, backward gives another gradient for the same cache: something is kept outside "
                 "of it. Put everything that backward needs into the cache."
@@ -452,7 +467,7 @@ class _Examination:
             return
         kept = copy.deepcopy(gradients)
         self._backward(other, self._dout(other))
-        if not all(_same(gradients[name], kept[name]) for name in kept):
+        if not _same(gradients, kept):
             message = "a second call of backward changes the gradients of the first. Make new arrays in each call."
             self._find(Finding("output-overwritten", message, self.places.backward_line))
 
@@ -478,7 +493,7 @@ class _Examination:
                 message = f"{name} is {value.dtype} for float32 inputs. np.zeros and np.ones need dtype=x.dtype."
                 self.remarks.setdefault(name, Finding("dtype", message, self.places.forward))
 
-    def _one_sample(self, trial: _Trial) -> None:
+    def _one_sample(self) -> None:
         """Run a single sample through a layer that treats samples alone."""
         problem = self.problem
         if "N" not in problem.sizes[0] or self.spec.running is not None or self.spec.convention == "declared":
@@ -494,11 +509,9 @@ class _Examination:
                 message = f"with a batch of one sample: {stop.finding.message}"
                 self._find(replace(stop.finding, kind="one-sample", message=message))
             return
-        wrong = (
-            [name for name, g in gradients.items() if np.shape(g) != problem.shape(name[1:], sizes)]
-            if not any(finding.kind == "wrong-shape" for finding in self.findings.values())
-            else []
-        )
+        if any(verdict.message.startswith("shape") for verdict in self.verdicts.values()):
+            return
+        wrong = [name for name, g in gradients.items() if np.shape(g) != problem.shape(name[1:], sizes)]
         if wrong:
             message = f"with a batch of one sample {wrong[0]} loses an axis. np.squeeze takes off too many."
             self._find(Finding("one-sample", message, self.places.gradient(self._number(wrong[0]))))
@@ -522,7 +535,7 @@ class _Examination:
                     if math.prod(np.shape(gradient)) != math.prod(right):
                         continue
                 g = np.asarray(gradient, np.float64).reshape(right)
-                self._finite(name, g, trial.values, self.places.gradient(self._number(name)))
+                self._finite(name, g, trial.values, self.places.gradient(self._number(name)), self.warned)
                 for _ in range(_DIRECTIONS):
                     v = self.rng.standard_normal(right)
                     claimed = float((g * v).sum())
@@ -595,15 +608,14 @@ class _Examination:
             message = "the forward jumps, or has corners, where differences were taken"
             return Verdict(name, Word.NOT_DECIDED, message, line)
         shown = next(slope for slope in wrong if slope.steady)
-        eps = "".join(f", {scalar} = {shown.values[scalar]:.3g}" for scalar in self.problem.scalars)
         return Verdict(
             name,
             Word.DISPROVED,
             _reason(name, [slope for slope in slopes if slope.steady]) or "this is not the gradient of your forward",
             line,
             counterexample=(
-                f"along a random direction {name} gives {shown.claimed:.10g}, the forward changes by {shown.true:.10g}, "
-                f"at {self._sizes(shown.values)}{eps}"
+                f"along a random direction {name} gives {shown.claimed:.10g}, "
+                f"the forward changes by {shown.true:.10g}, at {self._where(shown.values)}"
             ),
         )
 
@@ -658,7 +670,7 @@ class _Examination:
                 error = _distance(got, right[name])
                 worst[name] = max(error, worst.get(name, 0.0))
                 if error <= _OUTPUT:
-                    message = f"kept as they should be, to {_digits(worst[name])}"
+                    message = f"kept as it should be, to {_digits(worst[name])}"
                     self.verdicts[name] = Verdict(name, Word.AGREES, message, line)
                 else:
                     reason = _kept_wrongly(name, got, values, running)
@@ -666,7 +678,9 @@ class _Examination:
                         where = "in place" if running.required else "into the dict"
                         told = f"forward does not write {name} back in mode 'train'. Write it {where}."
                         self._find(Finding("running-statistics", told, line))
-                    self.verdicts[name] = Verdict(name, Word.DISPROVED, reason or "not what they should be", line)
+                    entry = self._entry(name, got, right[name], values)
+                    message = reason or "not what it should be"
+                    self.verdicts[name] = Verdict(name, Word.DISPROVED, message, line, counterexample=entry)
 
     def _with_statistics(self, running: Running, values: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return values with running statistics of no special size, and those that a call should leave."""
@@ -723,7 +737,7 @@ class _Examination:
             worst = max(worst, error)
             if error > _OUTPUT:
                 reason = self._predicted_wrongly(test, values)
-                entry = self._entry(test, right)
+                entry = self._entry("out", test.y, right, values)
                 self.verdicts[name] = Verdict(name, Word.DISPROVED, reason, line, counterexample=entry)
                 return
         self.verdicts[name] = Verdict(name, Word.AGREES, f"as it should be, to {_digits(worst)}", line)
@@ -770,30 +784,30 @@ class _Examination:
             self._find(Finding("test-mode", message, self.places.backward))
 
     def _unknown_mode(self, trial: _Trial) -> None:
+        """Remark that a misspelt mode is not refused."""
+        given = _arguments(trial.before)
+        if "train" not in [a for a in given if isinstance(a, str)] and not any(
+            "mode" in a for a in given if isinstance(a, dict)
+        ):
+            return
         try:
             self._forward({**trial.values, "mode": "neither"})
         except _Stop:
             return
-        if "mode" in str(self.calls) or any("mode" in a for a in _arguments(trial.before) if isinstance(a, dict)):
-            message = "a mode that is neither 'train' nor 'test' is accepted silently. Raise a ValueError."
-            self.remarks.setdefault("mode", Finding("mode-accepted", message, self.places.forward))
+        message = "a mode that is neither 'train' nor 'test' is accepted silently. Raise a ValueError."
+        self.remarks.setdefault("mode", Finding("mode-accepted", message, self.places.forward))
 
-    def _apart(self, trials: list[_Trial]) -> None:
-        """What only large numbers show."""
-        if self.spec.layer != "softmax_cross_entropy" or not self.verdicts.get("out", _NOTHING).level:
+    def _small_and_large(self, trials: list[_Trial]) -> None:
+        """Look at a single sample, and at scores whose exponentials overflow."""
+        self._one_sample()
+        out = self.verdicts.get("out")
+        if self.spec.layer != "softmax_cross_entropy" or out is None or out.wrong:
             return
         values = trials[0].values
-        try:
-            large = self._forward({**values, "x": values["x"] + 1000})
-        except _Stop as stop:
-            self._find(stop.finding)
-            return
-        if not np.isfinite(large.y) or _distance(large.y, np.asarray(trials[0].y)) > 1e-9:
+        large = self._forward({**values, "x": values["x"] + 1000})
+        if _distance(large.y, trials[0].y) > _OUTPUT:
             message = "with scores of 1000 the loss overflows. Subtract the largest score of each row before np.exp."
             self._find(Finding("overflow", message, self.places.forward))
-
-
-_NOTHING = Verdict("", Word.NOT_DECIDED, "")
 
 
 class _Slope(NamedTuple):
