@@ -12,7 +12,7 @@ from xhat.verify.protocol import protocol
 from xhat.verify.report import Word
 from xhat.verify.specs import find
 
-LAYERS = '''
+LAYERS = """
 import numpy as np
 
 
@@ -264,7 +264,7 @@ def affine_bn_relu_dropout_backward(dout, cache):
     da, dgamma, dbeta = batchnorm_backward(dn, bn_cache)
     dx, dw, db = affine_backward(da, fc_cache)
     return dx, dw, db, dgamma, dbeta
-'''
+"""
 
 PAIRS = {
     "batchnorm": "batchnorm_forward batchnorm_backward",
@@ -330,7 +330,7 @@ VALUES = [
     ("batchnorm", "std = np.sqrt(var + eps)", "std = np.sqrt(var) + eps", "out", "outside"),
     ("batchnorm", "std = np.sqrt(var + eps)", "std = np.sqrt(var)", "out", "eps is left out"),
     ("batchnorm", "std = np.sqrt(var + eps)", "std = var + eps", "out", "instead of its root"),
-    ("batchnorm", "eps = bn_param.get('eps', 1e-5)", "eps = 1e-5", "out", "ignored: 1e-05"),
+    ("batchnorm", "eps = bn_param.get('eps', 1e-5)", "eps = 1e-5", "out", "ignored: 1e-5"),
     ("batchnorm", "np.mean(xmu ** 2, axis=0)", "np.var(x, axis=0, ddof=1)", "out", "N - 1"),
     ("batchnorm", "out = gamma * xhat + beta", "out = xhat + beta", "out", "gamma is missing"),
     ("batchnorm", "out = gamma * xhat + beta", "out = gamma * xhat", "out", "beta is missing"),
@@ -353,8 +353,8 @@ VALUES = [
     ("layernorm", "xhat = ((x - mu) / std).T", "x = x.T; xhat = (x - x.mean(0)) / x.std(0)", "out", ""),
     ("layernorm", "std[:, None])", "std[:, None] ** 2)", "dx", "not the gradient"),
     ("layernorm", "    dx = (D * g", "    D = 1\n    dx = (D * g", "dx", "not the gradient"),
-    ("spatial_batchnorm", "rows = x.transpose(0, 2, 3, 1).reshape(-1, C)", "rows = x.reshape(-1, C)", "out", ""),
-    ("spatial_groupnorm", "x.reshape(N, G, C // G, H, W)\n    mu", "x.reshape(N, C // G, G, H, W)\n    mu", "out", ""),
+    ("spatial_batchnorm", "rows = x.transpose(0, 2, 3, 1).reshape(-1, C)", "rows = x.reshape(-1, C)", "out", "channels are not last"),
+    ("spatial_groupnorm", "x.reshape(N, G, C // G, H, W)\n    mu", "x.reshape(N, C // G, G, H, W)\n    mu", "out", "number of groups"),
     ("spatial_groupnorm", "(dout * gamma).reshape", "dout.reshape", "dx", "not the gradient"),
     ("affine", ".dot(w) + b", ".dot(w)", "out", "b is missing"),
     ("affine", "db = np.sum(dout, axis=0)", "db = np.mean(dout, axis=0)", "db", "factor N"),
@@ -365,7 +365,7 @@ VALUES = [
     ("dropout", "< p) / p", "< p)", "out", "divide the mask"),
     ("dropout", "dx = dout * mask", "dx = dout * 0.6", "dx", "not the gradient"),
     ("dropout", "        out = x\n", "        out = x * p\n", "out (test)", "as it is"),
-    ("conv_naive", "np.sum(patch * w[f]) + b[f]", "np.sum(patch * w[f, :, ::-1, ::-1]) + b[f]", "out", ""),
+    ("conv_naive", "np.sum(patch * w[f]) + b[f]", "np.sum(patch * w[f, :, ::-1, ::-1]) + b[f]", "out", "turned"),
     ("conv_naive", "top, left = i * stride, j * stride", "top, left = i, j", "dw", "not the gradient"),
     ("max_pool_naive", "+= mask * dout", "= mask * dout", "dx", "not the gradient"),
     ("softmax_loss", "y])) / N", "y]))", "out", "divide by N"),

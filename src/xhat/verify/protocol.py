@@ -33,10 +33,11 @@ import numpy as np
 from xhat.checks import Array
 from xhat.verify.problem import Call, Malformed, Problem, Unsupported, Values
 from xhat.verify.report import Finding, Verdict, Word
-from xhat.verify.specs import DEFAULTS, Norm, Running, Spec
+from xhat.verify.specs import DEFAULTS, Norm, Running, Spec, constant
 
 _TOLERANCE = 1e-7  # of a gradient's own length; a missing eps of 1e-5 is seen at the large eps
-_NOISE = 1e-9  # of the sum of |dout * out|: what is smaller is zero
+_NOISE = 1e-9  # of the sum of |dout| times the largest output: what is smaller is zero
+_LEAST = 1e-3  # an output that is smaller still counts as much: it may be 0 everywhere
 _OUTPUT = 1e-9  # of the output's largest entry
 _STEPS = (2.0**-10, 2.0**-14, 2.0**-7, 2.0**-17)
 _WIDE_STEPS = (2.0**-12, 2.0**-15, 2.0**-10, 2.0**-18)
@@ -147,7 +148,7 @@ class _Examination:
             except _Stop as stop:
                 self._find(stop.finding)
                 break
-        if len(trials) < len(points) or not self._goes(trials, self._outputs, self._steady):
+        if len(trials) < len(points) or not self._goes(trials, self._steady, self._outputs):
             return self._result("the forward cannot be judged: see the finding")
         self._goes(trials, self._running)
         self._goes(trials, self._prediction)
@@ -218,7 +219,7 @@ class _Examination:
                 raise _Stop(Finding("exception", _told(who, error, self._sizes(values), values), line)) from None
 
     def _forward(self, values: Values, *, who: str = "forward") -> _Trial:
-        given = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        given = {name: copy.deepcopy(value) for name, value in values.items()}
         y, cache = self._guarded(who, values, lambda: self.problem.run_forward(given))
         call, before = self.calls.pop()
         self.calls.clear()
@@ -314,7 +315,9 @@ class _Examination:
 
     def _wrong_shape(self, name: str, got: tuple[int, ...], right: tuple[int, ...], line: int | None) -> None:
         advice = "Return one number for every entry."
-        if tuple(n for n in got if n != 1) == tuple(n for n in right if n != 1):
+        if 0 in got:
+            advice = "A slice such as pad:-pad is empty where pad is 0."
+        elif tuple(n for n in got if n != 1) == tuple(n for n in right if n != 1):
             advice = "Leave out keepdims, or reshape." if len(got) > len(right) else "Keep the axes of size 1."
         elif math.prod(got) == math.prod(right):
             advice = "Reshape or transpose it."
@@ -379,8 +382,8 @@ class _Examination:
         if len(factors) != 1:
             return Verdict("out", Word.DISPROVED, "what is kept is not x times one factor", line)
         share, factor = kept / (kept + dropped), factors[0]
-        given = [a.get("p") if isinstance(a, dict) else a for a in _arguments(trial.before)]
-        if not any(isinstance(a, float) and a == p for a in given) and abs(share * factor - 1) < 0.1:
+        told = any(_takes(argument, "p", p) for argument in _arguments(trial.before))
+        if not told and abs(share * factor - 1) < 0.1:
             return Verdict("out", Word.AGREES, f"every entry is 0 or {factor:.4g} x", line)
         for name, keep in (("kept", p), ("dropped", 1 - p)):
             if abs(factor - 1 / keep) < 1e-6 and abs(share - keep) < 0.08:
@@ -397,7 +400,7 @@ class _Examination:
     def _steady(self, trials: list[_Trial]) -> None:
         """Look what the forward modifies, and whether it depends on more than its arguments."""
         for trial in trials[:: max(1, len(trials) - 1)]:
-            self._unmodified(trial, trial.values, "forward", self.places.forward_line)
+            self._unmodified(trial, trial.values, trial.before, "forward", self.places.forward_line)
             if not _same(trial.y, self._forward(trial.values).y):
                 message = "forward gives another output for the same input. It must depend on its arguments alone."
                 raise _Stop(Finding("not-deterministic", message, self.places.forward_line))
@@ -407,7 +410,8 @@ class _Examination:
         for trial in trials[:: max(1, len(trials) - 1)]:
             again = self._forward(trial.values)
             dout = self._dout(trial)
-            handed, given, kept = copy.deepcopy(dout), copy.deepcopy(again.given), _snapshot(again.cache)
+            handed, kept = copy.deepcopy(dout), _snapshot(again.cache)
+            given, call = copy.deepcopy((again.given, again.call))
             gradients = self._backward(again, handed)
             first = copy.deepcopy(gradients)
             for name, gradient in first.items():
@@ -417,7 +421,7 @@ class _Examination:
             if not _same(handed, dout):
                 message = "backward modifies dout, which the caller still needs. Work on a new array: dout = dout * ..."
                 self._find(Finding("dout-modified", message, self.places.backward_line))
-            self._unmodified(again, given, "backward", self.places.backward_line)
+            self._unmodified(again, given, call, "backward", self.places.backward_line)
             second = self._backward(again, copy.deepcopy(dout))
             if not _same(first, second):
                 if not _same(kept, _snapshot(again.cache)):
@@ -433,13 +437,13 @@ class _Examination:
     def _number(self, gradient: str) -> int:
         return self.problem.gradients.index(gradient)
 
-    def _unmodified(self, trial: _Trial, earlier: Values, who: str, line: int | None) -> None:
-        """Look whether inputs and settings are as they were."""
+    def _unmodified(self, trial: _Trial, earlier: Values, call: Call, who: str, line: int | None) -> None:
+        """Look whether inputs and settings are as they were earlier."""
         for name, value in earlier.items():
             if not _same(trial.given[name], value):
                 message = f"{who} modifies {name}, which belongs to the caller. Work on a copy: {name} = {name}.copy()."
                 self._find(Finding("input-modified", message, line))
-        for now, then in zip(_arguments(trial.call), _arguments(trial.before), strict=True):
+        for now, then in zip(_arguments(trial.call), _arguments(call), strict=True):
             if not isinstance(now, dict):
                 continue
             settings, before = cast("dict[str, Any]", now), cast("dict[str, Any]", then)
@@ -476,14 +480,9 @@ class _Examination:
 
     def _types(self, trial: _Trial) -> None:
         """Remark where float32 becomes another type."""
-        narrow = {
-            name: value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
-            for name, value in trial.values.items()
-        }
         try:
-            small = self._forward(narrow)
-            dout = self._dout(small)
-            dout = dout.astype(np.float32) if isinstance(dout, np.ndarray) else dout
+            small = self._forward(_as_type(np.float32, trial.values))
+            dout = _as_type(np.float32, {"dout": self._dout(small)})["dout"]
             results = {"the output": small.y, **self._backward(small, dout)}
         except _Stop as stop:
             self._find(replace(stop.finding, message=f"with float32 inputs: {stop.finding.message}"))
@@ -526,7 +525,7 @@ class _Examination:
             fresh = self._forward(trial.values)
             dout = self._dout(fresh)
             gradients = self._backward(fresh, copy.deepcopy(dout))
-            scale = float(np.abs(dout * np.asarray(fresh.y, np.float64)).sum())
+            scale = float(np.abs(dout).sum()) * max(_largest(fresh.y), _LEAST)
             for name, gradient in gradients.items():
                 right = self.problem.shape(name[1:], cast("Mapping[str, int]", trial.values))
                 if np.shape(gradient) != right:
@@ -557,16 +556,10 @@ class _Examination:
         if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
             return False
         try:
-            y = self._forward(self._widened(trial.values)).y
+            y = self._forward(_as_type(np.longdouble, trial.values)).y
         except _Stop:
             return False
         return y.dtype == np.longdouble and _distance(y, np.asarray(trial.y, np.float64)) < 1e-12
-
-    def _widened(self, values: Values) -> dict[str, Any]:
-        return {
-            name: value.astype(np.longdouble) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
-            for name, value in values.items()
-        }
 
     def _slopes(
         self,
@@ -582,7 +575,7 @@ class _Examination:
     ) -> list[float]:
         """Return the derivative along v, at one step after the other until one agrees with what is claimed."""
         if wide:
-            values = self._widened(values)
+            values = _as_type(np.longdouble, values)
         slopes: list[float] = []
         for step in _WIDE_STEPS if wide else _STEPS:
             ends: list[Any] = []
@@ -607,7 +600,7 @@ class _Examination:
         if len(unsteady) == len(wrong):
             message = "the forward jumps, or has corners, where differences were taken"
             return Verdict(name, Word.NOT_DECIDED, message, line)
-        shown = next(slope for slope in wrong if slope.steady)
+        shown = max((slope for slope in wrong if slope.steady), key=lambda slope: slope.error)
         return Verdict(
             name,
             Word.DISPROVED,
@@ -644,6 +637,7 @@ class _Examination:
         if running is None:
             return
         line = self.places.forward
+        missing: list[str] = []
         if not running.required:
             fresh = running.read(self._forward(trials[0].values).call)
             missing = [name for name in ("running_mean", "running_var") if fresh.get(name) is None]
@@ -674,7 +668,7 @@ class _Examination:
                     self.verdicts[name] = Verdict(name, Word.AGREES, message, line)
                 else:
                     reason = _kept_wrongly(name, got, values, running)
-                    if reason == _UNCHANGED:
+                    if reason == _UNCHANGED and name not in missing:
                         where = "in place" if running.required else "into the dict"
                         told = f"forward does not write {name} back in mode 'train'. Write it {where}."
                         self._find(Finding("running-statistics", told, line))
@@ -684,14 +678,17 @@ class _Examination:
 
     def _with_statistics(self, running: Running, values: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return values with running statistics of no special size, and those that a call should leave."""
-        shape = np.asarray(running.seen(values)).mean(running.axes).shape
-        old = {"running_mean": self.rng.standard_normal(shape), "running_var": self.rng.uniform(0.5, 2, shape)}
-        filled = {**values, **old, "momentum": _MOMENTUM, "mode": "train"}
+        shape = np.shape(np.asarray(running.seen(values)).mean(running.axes))
+        old: dict[str, Any] = {
+            "running_mean": self.rng.standard_normal(shape),
+            "running_var": self.rng.uniform(0.5, 2, shape),
+        }
+        filled: dict[str, Any] = {**values, **old, "momentum": _MOMENTUM, "mode": "train"}
         mean, var, count = _batch(running, values)
         if running.unbiased:
             var = var * count / (count - 1)
         share = _MOMENTUM if running.keeps_old else 1 - _MOMENTUM
-        right = {
+        right: dict[str, Any] = {
             "running_mean": share * old["running_mean"] + (1 - share) * mean,
             "running_var": share * old["running_var"] + (1 - share) * var,
         }
@@ -759,6 +756,7 @@ class _Examination:
                 "running_mean is not subtracted": {"running_mean": 0 * values["running_mean"]},
                 "divided by running_var instead of its root": {"running_var": (values["running_var"] + eps) ** 2 - eps},
                 "running_var is taken for a standard deviation: take its root": {"running_var": root - eps},
+                "the eps that is passed is ignored: 1e-5 is used": {"eps": 1e-5},
                 "gamma is missing": {"gamma": 1 + 0 * values["gamma"]} if "gamma" in values else {},
                 "beta is missing": {"beta": 0 * values["beta"]} if "beta" in values else {},
             }
@@ -785,10 +783,7 @@ class _Examination:
 
     def _unknown_mode(self, trial: _Trial) -> None:
         """Remark that a misspelt mode is not refused."""
-        given = _arguments(trial.before)
-        if "train" not in [a for a in given if isinstance(a, str)] and not any(
-            "mode" in a for a in given if isinstance(a, dict)
-        ):
+        if not any(_takes(argument, "mode", "train") for argument in _arguments(trial.before)):
             return
         try:
             self._forward({**trial.values, "mode": "neither"})
@@ -816,7 +811,7 @@ class _Slope(NamedTuple):
     slopes: list[float]  # at one step after the other; the last agrees, if any does
     claimed: float
     size: float  # length of the gradient
-    scale: float  # sum of |dout * out|
+    scale: float  # sum of |dout| times the largest output
     others: Mapping[str, float]  # what the other gradients of this shape would claim
     values: Values
 
@@ -951,10 +946,13 @@ def _deviations(spec: Spec) -> Iterator[tuple[str, Formula]]:
             yield message, _slipped(spec.norm, statistics)
         for literal in (1e-5, 1e-8, 1e-6, 1e-7, 1e-3, 1e-4, 1e-10, 1e-12):
             yield (
-                f"the eps that is passed is ignored: {literal:g} is used",
+                f"the eps that is passed is ignored: {literal:g} is used".replace("e-0", "e-"),
                 lambda v, literal=literal: right({**v, "eps": literal}),
             )
         yield from _axis_slips(spec.norm)
+    if spec.layer == "conv":
+        turned = _with(right, {"w": lambda w: w[:, :, ::-1, ::-1]})
+        yield "the filters are turned by 180 degrees: this convolution does not flip them", turned
     yield from _OTHER_SLIPS.get(spec.layer or "", {}).items()
 
 
@@ -1004,7 +1002,7 @@ def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
             x = norm.blocks(values)
             mean = x.mean(norm.axes if mean_right else axes, keepdims=True) if norm.centred else 0.0
             square = (x - mean) ** 2
-            var = square.sum() / x.shape[norm.axes[0]] if summed else square.mean(axes, keepdims=True)
+            var = square.sum() / x.shape[min(norm.axes)] if summed else square.mean(axes, keepdims=True)
             return norm.scaled((x - mean) / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
         return formula
@@ -1022,10 +1020,17 @@ def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
             var = mixed.var((1, 3, 4), keepdims=True)
             return norm.scaled((mixed - mean) / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
+        def many(values: Values) -> Any:
+            x = values["x"]
+            blocks = x.reshape(values["N"], values["K"], values["G"], values["H"], values["W"])
+            mean, var = blocks.mean((2, 3, 4), keepdims=True), blocks.var((2, 3, 4), keepdims=True)
+            return norm.scaled((blocks - mean) / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
+
+        yield "G is the number of groups, not the channels in each: reshape to (N, G, C // G, H, W)", many
         yield "the groups are not blocks of neighbouring channels: reshape to (N, G, C // G, H, W)", strided
         return
-    places = ", ".join(map(str, norm.axes)) if len(norm.axes) > 1 else str(norm.axes[0])
-    told = f"axis=({places})" if len(norm.axes) > 1 else f"axis={places}"
+    places = ", ".join(map(str, norm.axes))
+    told = f"axis=({places})" if "," in places else f"axis={places}"
     yield f"the statistics go over all entries: {told} is missing", over(None)
     yield f"the variance goes over all entries: {told} is missing", over(None, mean_right=True)
     yield f"the variance sums all entries: {told} is missing", over(None, mean_right=True, summed=True)
@@ -1046,7 +1051,12 @@ def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
         def spread(values: Values) -> Any:
             return unmoved(values).reshape(values["x"].shape)
 
-        yield "the channels are not last when x is reshaped: transpose(0, 2, 3, 1) first", spread
+        def restored(values: Values) -> Any:
+            n, c, h, w = values["x"].shape
+            return unmoved(values).reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+        for formula in (spread, restored):
+            yield "the channels are not last when x is reshaped: transpose(0, 2, 3, 1) first", formula
         yield (
             "the axes are not put back: transpose(0, 3, 1, 2) at the end",
             lambda v: _rows_of_channels(v).reshape(v["x"].shape),
@@ -1072,6 +1082,18 @@ def _margins(values: Values) -> Array:
     return np.maximum(x - x[np.arange(len(y)), y][:, None] + 1, 0)
 
 
+def _squares(values: Values) -> Array:
+    return (values["x"] - constant("targets", values["x"].shape)) ** 2
+
+
+def _windows(values: Values) -> Array:
+    """Return the windows of pooling, (N, C, H', W', entries)."""
+    shape = values["pool_height"], values["pool_width"]
+    seen = np.lib.stride_tricks.sliding_window_view(values["x"], shape, axis=(2, 3))
+    seen = seen[:, :, :: values["stride"], :: values["stride"]]
+    return seen.reshape(*seen.shape[:4], -1)
+
+
 _OTHER_SLIPS: Mapping[str, Mapping[str, Formula]] = {
     "relu": {
         "the absolute value is taken": lambda v: np.abs(v["x"]),
@@ -1093,8 +1115,21 @@ _OTHER_SLIPS: Mapping[str, Mapping[str, Formula]] = {
         "the label's own margin is counted: set it to 0": lambda v: _margins(v).sum() / len(v["y"]),
         "divided by all entries, not by the samples": lambda v: (_margins(v).sum() - len(v["y"])) / v["x"].size,
     },
-    "squared_error": {},
-    "max_pool": {},
+    "squared_error": {
+        "halved: the mean of the squares is meant": lambda v: _squares(v).mean() / 2,
+        "summed: the mean over all entries is meant": lambda v: _squares(v).sum(),
+        "half of the sum: the mean over all entries is meant": lambda v: _squares(v).sum() / 2,
+        "divided by the samples, not by all entries": lambda v: _squares(v).sum() / len(v["x"]),
+        "half, and divided by the samples: the mean over all entries is meant": lambda v: (
+            _squares(v).sum() / (2 * len(v["x"]))
+        ),
+    },
+    "max_pool": {
+        "the mean of each window is taken, not its largest entry": lambda v: _windows(v).mean(-1),
+        "the smallest entry of each window is taken": lambda v: _windows(v).min(-1),
+        "the largest absolute value of each window is taken": lambda v: np.abs(_windows(v)).max(-1),
+        "entries below 0 are taken for 0: start from -np.inf": lambda v: np.maximum(_windows(v).max(-1), 0),
+    },
 }
 
 
@@ -1121,6 +1156,15 @@ def _same(a: Any, b: Any) -> bool:
         return True
 
 
+def _as_type(kind: type[np.floating[Any]], values: Values) -> dict[str, Any]:
+    """Return the values with their arrays of floats in another type."""
+
+    def changed(value: Any) -> Any:
+        return value.astype(kind) if np.ndim(value) and np.asarray(value).dtype.kind == "f" else value
+
+    return {name: changed(value) for name, value in values.items()}
+
+
 def _snapshot(cache: Any) -> Any:
     """Return a copy of what a cache holds, as far as it lets itself be copied."""
     try:
@@ -1131,6 +1175,12 @@ def _snapshot(cache: Any) -> Any:
 
 def _arguments(call: Call) -> list[Any]:
     return [*call[0], *call[1].values()]
+
+
+def _takes(argument: Any, key: str, value: float | str) -> bool:
+    """Return whether an argument is this setting, or a dict that holds it."""
+    held: Any = cast("dict[str, Any]", argument).get(key) if isinstance(argument, dict) else argument
+    return type(held) is type(value) and held == value
 
 
 def _largest(values: Any) -> float:
@@ -1166,7 +1216,7 @@ def _told(who: str, error: BaseException, sizes: str, values: Values) -> str:
     told = f"{who} raises {kind}" + (f": {text}" if text else "")
     match error:
         case NameError():
-            advice = "The name is not defined there."
+            advice = "Is it spelt as it was where it was assigned?"
         case KeyError():
             advice = "The dict does not hold this key: use .get with a default."
         case RecursionError():
