@@ -46,6 +46,9 @@ _MOMENTUM = 0.83
 _SEED = 231
 
 
+_NUMPY = {name: one for name, one in vars(np).items() if callable(one)}  # as it is before a user's file is imported
+
+
 class ProtocolResult(NamedTuple):
     """What floats show.
 
@@ -92,12 +95,21 @@ def protocol(spec: Spec, *, rng: int | np.random.Generator = 0) -> ProtocolResul
     ([('out', 'AGREES'), ('dx', 'AGREES')], [])
     """
     numbers, pythons, handling = np.random.get_state(), random.getstate(), np.geterr()  # noqa: NPY002
+    changed = [f"np.{name}" for name, one in _NUMPY.items() if vars(np).get(name) is not one]
     try:
-        return _Examination(spec, np.random.default_rng(rng)).run()
+        if not changed:
+            return _Examination(spec, np.random.default_rng(rng)).run()
+    except Exception as error:  # the code reaches into what judges it
+        changed = [f"something ({type(error).__name__}: {error})"]
     finally:
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(pythons)
         np.seterr(**cast("dict[str, Any]", handling))
+
+    message = f"the file changes {', '.join(changed[:3])} for the whole program. What it computes cannot be judged so."
+    names = [*(["out"] if spec.problem.specification is not None else []), *spec.problem.gradients]
+    verdicts = {name: Verdict(name, Word.NOT_DECIDED, "see the finding") for name in names}
+    return ProtocolResult([Finding("numpy-changed", message)], verdicts, [])
 
 
 class _Stop(Exception):  # noqa: N818  carries a finding after which a question cannot be gone on with
@@ -196,8 +208,8 @@ class _Examination:
 
     def _guarded(self, who: str, values: Values, function: Callable[[], Any]) -> Any:
         """Return what the code returns; whatever it raises becomes a finding."""
-        np.random.seed(_SEED)  # noqa: NPY002  a mask is to be the same each time
-        random.seed(_SEED)
+        np.random.seed(_SEED + (who == "backward"))  # noqa: NPY002  a mask is the same each time, but not drawn again
+        random.seed(_SEED + (who == "backward"))
         np.seterr(all="warn")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -208,7 +220,10 @@ class _Examination:
                 raise
             except Malformed as error:
                 line = self.places.backward if who == "backward" else self.places.forward
-                raise _Stop(Finding("malformed", f"{error}.", line)) from None
+                kind, advice = "malformed", "."
+                if str(error).endswith(("is None", "returns nothing")):
+                    kind, advice = "not-written", ": it is not written yet, or the result is not returned."
+                raise _Stop(Finding(kind, f"{error}{advice}", line)) from None
             except Unsupported as error:
                 raise _Stop(Finding("not-decided", f"{error}.", None)) from None
             except NotImplementedError:
@@ -323,6 +338,8 @@ class _Examination:
             advice = "Reshape or transpose it."
         elif len(got) < len(right):
             advice = "A sum goes over too many axes."
+        elif len(got) == 1:
+            advice = "The sum goes over the wrong axis."
         what = "the output" if name == "out" else name
         message = f"{what} has shape {_shape(got)}, expected {_shape(right)}. {advice}"
         self._find(Finding("wrong-shape", message, line))
@@ -792,9 +809,20 @@ class _Examination:
         message = "a mode that is neither 'train' nor 'test' is accepted silently. Raise a ValueError."
         self.remarks.setdefault("mode", Finding("mode-accepted", message, self.places.forward))
 
+    def _ties(self, trial: _Trial) -> None:
+        """Remark that equal entries of a window get more than the window's dout."""
+        flat = self._forward({**trial.values, "x": np.ones_like(trial.values["x"])})
+        dout = np.abs(self._dout(flat))
+        dx = self._backward(flat, dout.copy())["dx"]
+        if float(dx.sum()) > float(dout.sum()) * (1 + _OUTPUT):
+            message = "where several entries of a window are the largest, each gets all of dout. Choose one, or share."
+            self.remarks.setdefault("ties", Finding("ties", message, self.places.backward))
+
     def _small_and_large(self, trials: list[_Trial]) -> None:
-        """Look at a single sample, and at scores whose exponentials overflow."""
+        """Look at a single sample, at windows of equal entries, at scores whose exponentials overflow."""
         self._one_sample()
+        if self.spec.layer == "max_pool":
+            self._ties(trials[0])
         out = self.verdicts.get("out")
         if self.spec.layer != "softmax_cross_entropy" or out is None or out.wrong:
             return
@@ -1101,7 +1129,7 @@ _OTHER_SLIPS: Mapping[str, Mapping[str, Formula]] = {
         "what is positive becomes 1: multiply by x": lambda v: (v["x"] > 0) * 1.0,
         "nothing is cut off": lambda v: v["x"],
         "cut off at 1 as well": lambda v: np.clip(v["x"], 0, 1),
-        "what is negative is only made small": lambda v: np.where(v["x"] > 0, v["x"], 0.01 * v["x"]),
+        "what is negative is only made small": lambda v: np.maximum(v["x"], 0.01 * v["x"]),
     },
     "softmax_cross_entropy": {
         "summed over the samples: divide by N": lambda v: _log_shares(v).sum(),

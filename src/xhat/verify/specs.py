@@ -849,7 +849,6 @@ def _inferred(
         raise ValueError(_undeclared(name, parameters, needed[0].name if needed else "forward"))
     inputs: dict[str, Axes] = {needed[0].name: ("N", "D")}
     scalars: list[str] = []
-    output: Axes | None = ("N", "D") if len(needed) == 1 else None
     features, layers = "D", 0
     for parameter in needed[1:]:
         word = _spelled(parameter.name)
@@ -870,16 +869,20 @@ def _inferred(
         inputs=inputs,
         arguments=_caller(needed, {p.name: p.name for p in needed}, {}),
         sizes=_small_sizes(inputs, {}),
-        output=output,
         scalars=tuple(scalars),
     )
     return Spec(name, None, "none", problem)
 
 
 def _small_sizes(inputs: Mapping[str, Axes], labels: Mapping[str, tuple[str, str]], *more: str) -> list[dict[str, int]]:
-    """Return two sets of sizes for names of one's own: small, and neighbours differ."""
+    """Return two sets of sizes for names of one's own: small, neighbours differ, and some class numbers repeat."""
     names = list(dict.fromkeys((*_names(*inputs.values(), *labels.values()), *more)))
-    return [{name: some[i % len(some)] for i, name in enumerate(names)} for some in ((4, 3, 2, 5), (5, 2, 3, 4))]
+    chosen = [{name: some[i % len(some)] for i, name in enumerate(names)} for some in ((4, 3, 2, 5), (5, 2, 3, 4))]
+    for sizes in chosen:
+        for axis, classes in labels.values():
+            if axis in sizes and sizes[axis] <= size(classes, sizes):
+                sizes[axis] = size(classes, sizes) + 2
+    return chosen
 
 
 def _declared(
@@ -971,8 +974,6 @@ def _declared(
         return tuple(positional), named
 
     output = None if shown is None else tuple(str(shown).split())
-    if output is None and len(arrays) == 1 and backward is not None:
-        output = next(iter(arrays.values())) if not (labels or layer) else None
     if backward is None:
         output = ()
     norm, specification = _declared_formula(layer, arrays, scalars, convention)
