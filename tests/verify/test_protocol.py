@@ -291,7 +291,7 @@ def module(text):
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     made = types.ModuleType(name)
     made.__file__ = file
-    exec(compile(text, file, "exec"), made.__dict__)  # noqa: S102
+    exec(compile(text, file, "exec"), made.__dict__)
     return made
 
 

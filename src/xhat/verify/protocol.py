@@ -99,17 +99,19 @@ def protocol(spec: Spec, *, rng: int | np.random.Generator = 0) -> ProtocolResul
     try:
         if not changed:
             return _Examination(spec, np.random.default_rng(rng)).run()
-    except Exception as error:  # the code reaches into what judges it
-        changed = [f"something ({type(error).__name__}: {error})"]
+        told = f"the file changes {', '.join(changed[:3])} for the whole program. What it computes cannot be judged so."
+        finding = Finding("numpy-changed", told)
+    except Exception as error:  # what the code returns may be of any kind, and fail where it is looked at
+        told = f"the check itself failed ({type(error).__name__}: {error}). What is returned is of an unusual kind."
+        finding = Finding("not-decided", told)
     finally:
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(pythons)
         np.seterr(**cast("dict[str, Any]", handling))
 
-    message = f"the file changes {', '.join(changed[:3])} for the whole program. What it computes cannot be judged so."
     names = [*(["out"] if spec.problem.specification is not None else []), *spec.problem.gradients]
     verdicts = {name: Verdict(name, Word.NOT_DECIDED, "see the finding") for name in names}
-    return ProtocolResult([Finding("numpy-changed", message)], verdicts, [])
+    return ProtocolResult([finding], verdicts, [])
 
 
 class _Stop(Exception):  # noqa: N818  carries a finding after which a question cannot be gone on with
@@ -1025,15 +1027,27 @@ _NORM_SLIPS: Mapping[str, Callable[[Array, Array, Array, float, int], Array]] = 
 def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
     """Yield statistics over other axes than those that are meant."""
 
-    def over(axes: tuple[int, ...] | None, *, mean_right: bool = False, summed: bool = False) -> Formula:
+    def over(axes: tuple[int, ...] | None, mean_axes: tuple[int, ...] | None = None) -> Formula:
+        """Take the variance over other axes; the mean too, where those of the mean are not told."""
+
         def formula(values: Values) -> Any:
             x = norm.blocks(values)
-            mean = x.mean(norm.axes if mean_right else axes, keepdims=True) if norm.centred else 0.0
-            square = (x - mean) ** 2
-            var = square.sum() / x.shape[min(norm.axes)] if summed else square.mean(axes, keepdims=True)
+            mean = x.mean(mean_axes or axes, keepdims=True) if norm.centred else 0.0
+            var = ((x - mean) ** 2).mean(axes, keepdims=True)
             return norm.scaled((x - mean) / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
         return formula
+
+    def of_all(values: Values) -> Any:
+        x = values["x"]
+        centred = x - x.mean(norm.axes, keepdims=True) if norm.centred else x
+        return norm.scaled(centred / np.sqrt(x.var() + values.get("eps", DEFAULTS["eps"])), values)
+
+    def summed(values: Values) -> Any:
+        x = values["x"]
+        centred = x - x.mean(norm.axes, keepdims=True) if norm.centred else x
+        var = (centred**2).sum() / math.prod(x.shape[i] for i in norm.axes)
+        return norm.scaled(centred / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
     kept = tuple(i for i in range(2) if i not in norm.axes)
     if norm.grouped:
@@ -1060,11 +1074,12 @@ def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
     places = ", ".join(map(str, norm.axes))
     told = f"axis=({places})" if "," in places else f"axis={places}"
     yield f"the statistics go over all entries: {told} is missing", over(None)
-    yield f"the variance goes over all entries: {told} is missing", over(None, mean_right=True)
-    yield f"the variance sums all entries: {told} is missing", over(None, mean_right=True, summed=True)
+    for formula in (over(None, norm.axes), of_all):
+        yield f"the variance goes over all entries: {told} is missing", formula
+    yield f"the variance sums all entries: {told} is missing", summed
     if len(norm.axes) == 1:
         yield f"the statistics go over the other axis: {told} is meant", over(kept)
-        yield f"the variance goes over the other axis: {told} is meant", over(kept, mean_right=True)
+        yield f"the variance goes over the other axis: {told} is meant", over(kept, norm.axes)
     else:
         yield f"the statistics go over the batch alone: {told} is meant", over((0,))
         yield f"the statistics go over each picture alone: {told} is meant", over((2, 3))

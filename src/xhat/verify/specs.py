@@ -17,7 +17,9 @@ In `values`, besides what a Problem draws, a caller may put "mode", "momentum", 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -306,7 +308,9 @@ def _hinge_loss(values: Values) -> Any:
 
 
 def _squared_error(values: Values) -> Any:
-    return np.mean((values["x"] - values["targets"]) ** 2)  # pyright: ignore[reportUnknownVariableType]
+    x = values["x"]
+    targets = values["targets"] if "targets" in values else constant("targets", x.shape)
+    return np.mean((x - targets) ** 2)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _along(axes: Axes, parameter: Axes) -> tuple[Any, ...]:
@@ -396,8 +400,7 @@ _VARIANTS = frozenset(
         "simple",
         "quick",
         "slow",
-        "v1",
-        "v2",
+        "v",
         "forward",
         "backward",
         "fwd",
@@ -447,7 +450,7 @@ _SIZES: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
     "flatten": ({"N": 4, "A": 2, "B": 3}, {"N": 3, "A": 3, "B": 2}),
     "spatial": ({"N": 2, "C": 3, "H": 2, "W": 3}, {"N": 3, "C": 2, "H": 4, "W": 2}),
     "layer_norm": ({"N": 3, "D": 4}, {"N": 2, "D": 5}),
-    "group_norm": ({"N": 2, "G": 3, "K": 2, "H": 3, "W": 2}, {"N": 3, "G": 2, "K": 3, "H": 2, "W": 3}),
+    "group_norm": ({"N": 2, "G": 3, "K": 2, "H": 3, "W": 2}, {"N": 3, "G": 2, "K": 2, "H": 2, "W": 3}),
     "conv": (
         {"N": 2, "C": 3, "H": 5, "W": 6, "F": 4, "HH": 3, "WW": 2, "stride": 2, "pad": 1},
         {"N": 3, "C": 2, "H": 5, "W": 4, "F": 2, "HH": 2, "WW": 3, "stride": 1, "pad": 0},
@@ -469,7 +472,7 @@ def _words(name: str) -> tuple[str, ...]:
     split = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3_\2\4", name)
     words = [word for word in re.split(r"[^a-zA-Z0-9]+", split.lower()) if word]
     words = [word if word in _ALIASES else re.sub(r"(?<=[a-z])\d+$", "", word) for word in words]
-    return tuple(word for word in words if word not in _VARIANTS)
+    return tuple(word for word in words if word not in _VARIANTS and not word.isdecimal())
 
 
 def _parts(words: Sequence[str]) -> list[str]:
@@ -657,7 +660,7 @@ def _known(
     elif kind == "flatten":
         axes = ("N", "A", "B")
     elif kind == "affine":
-        axes = ("N", "A", "B") if style == "cs231n" else ("N", "D")
+        axes = ("N", "A", "B") if style == "cs231n" and not {"fc", "linear", "dense"} & set(words) else ("N", "D")
     elif not four and axis == 1:
         axes = ("D", "N")
     if "conv" in parts and "max_pool" in parts:
@@ -994,10 +997,8 @@ def _declared(
 
 
 def _length(axis: str, values: Values) -> Any:
-    product: Any = 1
-    for part in axis.split("*"):
-        product = product * (int(part) if part.isdecimal() else values[part])
-    return product
+    lengths = [int(part) if part.isdecimal() else values[part] for part in axis.split("*")]
+    return functools.reduce(operator.mul, lengths)
 
 
 def _scalars_inside(value: Any) -> list[str]:
