@@ -403,6 +403,7 @@ CONDUCT = [
     ("layernorm", "ln_param.get('eps', 1e-5)", "ln_param.get('eps', 1e-3)", "default", "eps"),
     ("dropout", "np.random.seed(dropout_param['seed'])", "pass", "seed-ignored", "np.random.seed"),
     ("softmax_loss", "x.max(axis=1, keepdims=True)", "x.max()", "overflow", "each row"),
+    ("dropout", "np.random.seed(dropout_param['seed'])", "np.random.seed(0)", "seed-ignored", "np.random.seed"),
     ("batchnorm", "return dx, dgamma, dbeta\n\n\ndef layer", "return dx, dbeta, dgamma\n\n\ndef layer", "gradient-order", "dgamma and dbeta"),
     ("batchnorm", "dbeta = np.sum(dout, axis=0)\n    dgamma", "dbeta = np.sum(dout, axis=0, keepdims=True)\n    dgamma", "wrong-shape", "dbeta has shape (1, 3), expected (3,). Leave out keepdims"),
     ("batchnorm", "dxhat = dout * gamma", "dout *= gamma; dxhat = dout", "dout-modified", "dout = dout *"),

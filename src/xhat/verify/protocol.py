@@ -409,8 +409,9 @@ class _Examination:
         again = self._forward(trial.values)
         self.draws = 0
         seeded = any(_takes(argument, "seed", DEFAULTS["seed"]) for argument in _arguments(trial.before))
-        if seeded and not _same(trial.y, again.y):
-            message = "the seed is not used: another mask is drawn each time. Call np.random.seed with it first."
+        other = self._forward({**trial.values, "seed": DEFAULTS["seed"] + 1})
+        if seeded and (not _same(trial.y, again.y) or _same(trial.y, other.y)):
+            message = "the seed of the settings does not decide the mask. Call np.random.seed with it before drawing."
             self._find(Finding("seed-ignored", message, self.places.forward_line))
         ratio = np.asarray(trial.y, np.float64) / values["x"]
         kept, dropped = int((ratio != 0).sum()), int((ratio == 0).sum())

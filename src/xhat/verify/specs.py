@@ -450,7 +450,7 @@ _SIZES: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
     "flatten": ({"N": 4, "A": 2, "B": 3}, {"N": 3, "A": 3, "B": 2}),
     "spatial": ({"N": 2, "C": 3, "H": 2, "W": 3}, {"N": 3, "C": 2, "H": 4, "W": 2}),
     "layer_norm": ({"N": 3, "D": 4}, {"N": 2, "D": 5}),
-    "group_norm": ({"N": 2, "G": 3, "K": 2, "H": 3, "W": 2}, {"N": 3, "G": 2, "K": 2, "H": 2, "W": 3}),
+    "group_norm": ({"N": 2, "G": 2, "K": 3, "H": 3, "W": 2}, {"N": 2, "G": 3, "K": 2, "H": 2, "W": 3}),
     "conv": (
         {"N": 2, "C": 3, "H": 5, "W": 6, "F": 4, "HH": 3, "WW": 2, "stride": 2, "pad": 1},
         {"N": 3, "C": 2, "H": 5, "W": 4, "F": 2, "HH": 2, "WW": 3, "stride": 1, "pad": 0},
