@@ -708,3 +708,20 @@ def test_a_mask_drawn_again_is_seen():
     old = "        dx = dout * mask"
     new = "        dx = dout * (np.random.rand(*dout.shape) < dropout_param['p']) / dropout_param['p']"
     assert examined("dropout", LAYERS.replace(old, new)).verdicts["dx"].wrong
+
+
+def test_what_differences_cannot_follow_is_not_decided():
+    text = """
+        import numpy as np
+        def fast_forward(x):
+            return np.sin(1e9 * x), x
+        def fast_backward(dout, x):
+            return 1e9 * np.cos(1e9 * x) * dout
+        def steep_forward(x):
+            return np.tanh(1e3 * (x - 1.5)), x
+        def steep_backward(dout, x):
+            return 1e3 * (1 - np.tanh(1e3 * (x - 1.5)) ** 2) * dout
+        """
+    text = textwrap.dedent(text)
+    assert examined("fast", text).verdicts["dx"].word is Word.NOT_DECIDED
+    assert examined("steep", text).verdicts["dx"].word is Word.AGREES

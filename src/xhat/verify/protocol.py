@@ -926,11 +926,12 @@ class _Slope(NamedTuple):
 
     @property
     def steady(self) -> bool:
-        """Whether differences at several steps agree with each other better than with what is claimed."""
+        """Whether differences at two steps agree with each other, and better than with what is claimed."""
         if self.agrees:
             return True
         spread = min(abs(a - b) for a, b in zip(self.slopes, self.slopes[1:], strict=False))
-        return math.isfinite(spread) and spread < 0.05 * abs(self.true - self.claimed)
+        alike = spread <= max(1e-3 * abs(self.true), _NOISE * self.scale)
+        return math.isfinite(spread) and alike and spread < 0.05 * abs(self.true - self.claimed)
 
     def matches(self, other: str) -> bool:
         """Whether the gradient that is returned as `other` belongs here."""
