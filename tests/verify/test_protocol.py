@@ -725,3 +725,8 @@ def test_what_differences_cannot_follow_is_not_decided():
     text = textwrap.dedent(text)
     assert examined("fast", text).verdicts["dx"].word is Word.NOT_DECIDED
     assert examined("steep", text).verdicts["dx"].word is Word.AGREES
+
+
+def test_rounding_of_a_gradient_is_no_fault_where_the_output_is_zero():
+    text = "def f_forward(x):\n    return 0 * x, None\ndef f_backward(dout, cache):\n    return 0.3 * dout - 3 * (0.1 * dout)\n"
+    assert examined("f", text).verdicts["dx"].word is Word.AGREES

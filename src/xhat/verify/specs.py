@@ -383,32 +383,12 @@ _LAYERS: Mapping[str, _Layer] = {
 }
 _ALIASES = {alias: name for name, known in _LAYERS.items() for alias in (*known.aliases.split(), name.replace("_", ""))}
 _OWN = frozenset(_LAYERS) - {"sigmoid", "tanh", "silu"}  # those that this library has
-_VARIANTS = frozenset(
-    [
-        "alt",
-        "naive",
-        "fast",
-        "vectorized",
-        "vectorised",
-        "loop",
-        "loops",
-        "looped",
-        "im2col",
-        "strides",
-        "numpy",
-        "np",
-        "my",
-        "simple",
-        "quick",
-        "slow",
-        "v",
-        "forward",
-        "backward",
-        "fwd",
-        "bwd",
-        "pass",
-        "op",
-    ]
+_VARIANTS = frozenset(  # words of a name that say how it is written, not what it is
+    re.findall(
+        r"\w+",
+        "alt naive fast vectorized vectorised loop loops looped im2col strides numpy np my simple quick slow v "
+        "forward backward fwd bwd pass op",
+    )
 )
 _CONV_LIKE = frozenset({"conv", "max_pool"})
 _NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
