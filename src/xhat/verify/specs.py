@@ -600,6 +600,35 @@ def _caller(
     return arguments
 
 
+def _style(spelled: set[str], used: set[str], parts: Sequence[str], words: Sequence[str], *, by_layer: bool) -> str:
+    """Return the convention that the parameters tell."""
+    if any(role.endswith("_param") for role in used):
+        return "cs231n"
+    if {"weight", "training"} <= spelled or {"input", "weight"} <= spelled:
+        return "torch"
+    alike = set(parts) <= {"relu", "dropout", "softmax_cross_entropy", "hinge_loss"} and not by_layer
+    return "cs231n" if alike or "affine" in words else "xhat"
+
+
+def _layout(parts: Sequence[str], words: Sequence[str], style: str, axis: int) -> tuple[Axes, str]:
+    """Return the axes of x, and the name of the sizes at which to pose the problem."""
+    first = parts[0]
+    if first in _LOSSES:
+        return ("N", "C"), "loss"
+    if first == "group_norm":
+        return ("N", "G*K", "H", "W"), first
+    if first == "flatten":
+        return ("N", "A", "B"), first
+    if first == "affine":
+        flat = style != "cs231n" or bool({"fc", "linear", "dense"} & set(words))
+        return ("N", "D") if flat else ("N", "A", "B"), first
+    pictures = _CONV_LIKE.intersection(parts) or {"group_norm", "instance_norm"}.intersection(parts)
+    if pictures or any(re.search("spatial|2d", word) is not None for word in words):
+        both = "conv" in parts and "max_pool" in parts
+        return ("N", "C", "H", "W"), "pooled" if both else first if first in _SIZES else "spatial"
+    return ("D", "N") if axis == 1 else ("N", "D"), first
+
+
 def _known(
     name: str,
     forward: Callable[..., Any],
@@ -613,39 +642,17 @@ def _known(
 ) -> Spec:
     """Return the Spec of a known layer, or of known layers one after the other."""
     roles = _roles(name, parameters, parts)
-    spelled = {_spelled(p.name) for p in parameters}
-    if "mode" in roles.values():
-        told = next(p for p, role in roles.items() if role == "mode")
-        if _spelled(told) != "mode":
-            roles[told] = "training"
+    told = next((p for p, role in roles.items() if role == "mode"), "mode")
+    if _spelled(told) != "mode":
+        roles[told] = "training"
     used = set(roles.values())
-    course = any(role.endswith("_param") for role in used)
-    if convention in (None, "none"):
-        torch = bool({"weight", "training"} <= spelled or {"input", "weight"} <= spelled) and not course
-        style = "torch" if torch else "cs231n" if course or "affine" in words else "xhat"
-        if set(parts) <= {"relu", "dropout", "softmax_cross_entropy", "hinge_loss"} and not by_layer and not torch:
-            style = "cs231n"
-    else:
-        style = convention
     if "x" not in used:
         raise ValueError(_undeclared(name, parameters, parameters[0].name if parameters else "x"))
-
-    four = any(part in _CONV_LIKE or part in ("group_norm", "instance_norm") for part in parts)
-    four = four or any(re.search("spatial|2d", word) is not None for word in words)
-    axes: Axes = ("N", "C", "H", "W") if four else ("N", "D")
-    kind = parts[0] if parts[0] in _SIZES else "spatial" if four else ""  # few statistics: each is a root to be found
-    if parts[0] in _LOSSES:
-        axes, kind = ("N", "C"), "loss"
-    elif kind == "group_norm":
-        axes = ("N", "G*K", "H", "W")
-    elif kind == "flatten":
-        axes = ("N", "A", "B")
-    elif kind == "affine":
-        axes = ("N", "A", "B") if style == "cs231n" and not {"fc", "linear", "dense"} & set(words) else ("N", "D")
-    elif not four and axis == 1:
-        axes = ("D", "N")
-    if "conv" in parts and "max_pool" in parts:
-        kind = "pooled"
+    style = convention
+    if convention in (None, "none"):
+        style = _style({_spelled(p.name) for p in parameters}, used, parts, words, by_layer=by_layer)
+    style = style or "xhat"
+    axes, kind = _layout(parts, words, style, axis)
     inputs: dict[str, Axes] = {"x": axes}
 
     steps: list[Formula] = []
