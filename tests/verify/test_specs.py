@@ -59,6 +59,8 @@ NAMES = [
     ("affine_layernorm_relu", "x, w, b, gamma, beta, ln_param", None, "cs231n", {"x": "N A B", "w": "A*B M", "b": "M", "gamma": "M", "beta": "M"}),
     ("conv_bn_relu", "x, w, b, gamma, beta, conv_param, bn_param", None, "cs231n", {"x": "N C H W", "w": "F C HH WW", "b": "F", "gamma": "F", "beta": "F"}),
     ("conv_relu_pool", "x, w, b, conv_param, pool_param", None, "cs231n", {"x": "N C H W", "w": "F C HH WW", "b": "F"}),
+    ("spatial_layernorm", "x, gamma, beta, eps", "layer_norm", "xhat", {"x": "N C H W", "gamma": "C H W", "beta": "C H W"}),
+    ("layernorm_fc_relu", "x, gamma, beta, w, b, ln_param", None, "cs231n", {"x": "N D", "gamma": "D", "beta": "D", "w": "D M", "b": "M"}),
     ("sigmoid", "z", None, "xhat", {"x": "N D"}),
     ("softplus", "t", None, "none", {"t": "N D"}),
     ("two_layer", "X, W1, b1, W2, b2", None, "none", {"X": "N D", "W1": "D M1", "b1": "M1", "W2": "M1 M2", "b2": "M2"}),

@@ -468,7 +468,7 @@ def _parts(words: Sequence[str]) -> list[str]:
                 i += length
                 break
         else:
-            if words[i] != "layer":
+            if words[i] not in ("layer", "spatial"):
                 return []
             i += 1
     return parts
@@ -625,7 +625,7 @@ def _layout(parts: Sequence[str], words: Sequence[str], style: str, axis: int) -
     pictures = _CONV_LIKE.intersection(parts) or {"group_norm", "instance_norm"}.intersection(parts)
     if pictures or any(re.search("spatial|2d", word) is not None for word in words):
         both = "conv" in parts and "max_pool" in parts
-        return ("N", "C", "H", "W"), "pooled" if both else first if first in _SIZES else "spatial"
+        return ("N", "C", "H", "W"), "pooled" if both else first if first in _CONV_LIKE else "spatial"
     return ("D", "N") if axis == 1 else ("N", "D"), first
 
 
@@ -817,7 +817,14 @@ def _sizes(
     chosen = _SIZES.get(kind, fallback)
     named = set(_names(*inputs.values(), *labels.values()))
     settings = {"stride", "pad", "pool_height", "pool_width"}
-    sizes = [{k: n for k, n in some.items() if k in named or k in settings} for some in chosen]
+    more = _small_sizes(inputs, labels)  # for layers that seldom come together
+    sizes = [
+        {
+            **{k: n for k, n in other.items() if k not in some},
+            **{k: n for k, n in some.items() if k in named | settings},
+        }
+        for some, other in zip(chosen, more, strict=True)
+    ]
     if kind == "max_pool" and tiled:
         sizes[1] = {"N": 3, "C": 2, "H": 6, "W": 3, "pool_height": 3, "pool_width": 3, "stride": 3}
     return list(sizes)
