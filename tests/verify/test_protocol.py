@@ -291,7 +291,7 @@ def module(text):
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     made = types.ModuleType(name)
     made.__file__ = file
-    exec(compile(text, file, "exec"), made.__dict__)  # noqa: S102
+    exec(compile(text, file, "exec"), made.__dict__)
     return made
 
 
@@ -370,6 +370,9 @@ VALUES = [
     ("conv_naive", "np.sum(patch * w[f]) + b[f]", "np.sum(patch * w[f, :, ::-1, ::-1]) + b[f]", "out", "turned"),
     ("conv_naive", "top, left = i * stride, j * stride", "top, left = i, j", "dw", "not the gradient"),
     ("max_pool_naive", "+= mask * dout", "= mask * dout", "dx", "not the gradient"),
+    ("max_pool_naive", "+ pw].max(axis=(2, 3))", "+ pw].max(axis=(2, 3)).clip(0)", "out", "below 0"),
+    ("batchnorm", "var = np.mean(xmu ** 2, axis=0)", "var = np.std(x, axis=0)", "out", "root is taken twice"),
+    ("affine", ".dot(w) + b", ".dot(w) - b", "out", "b is subtracted"),
     ("softmax_loss", "y])) / N", "y]))", "out", "divide by N"),
     ("softmax_loss", "    dx /= N\n    return loss, dx\n\n\ndef svm", "    return loss, dx\n\n\ndef svm", "dx", "factor N"),
     ("softmax_loss", "    dx[np.arange(N), y] -= 1\n", "", "dx", "not the gradient"),
@@ -394,6 +397,13 @@ def test_a_wrong_value_is_disproved_and_named(pair, old, new, name, phrase):
 
 
 CONDUCT = [
+    ("batchnorm", "get('eps', 1e-5)", "get('eps', 1e-8)", "default", "eps"),
+    ("batchnorm", "get('momentum', 0.9)", "get('momentum', 0.1)", "default", "momentum"),
+    ("batchnorm", "get('running_var', np.zeros(D, dtype=x.dtype))", "get('running_var', np.ones(D, dtype=x.dtype))", "default", "running_var"),
+    ("layernorm", "ln_param.get('eps', 1e-5)", "ln_param.get('eps', 1e-3)", "default", "eps"),
+    ("dropout", "np.random.seed(dropout_param['seed'])", "pass", "seed-ignored", "np.random.seed"),
+    ("softmax_loss", "x.max(axis=1, keepdims=True)", "x.max()", "overflow", "each row"),
+    ("dropout", "np.random.seed(dropout_param['seed'])", "np.random.seed(0)", "seed-ignored", "np.random.seed"),
     ("batchnorm", "return dx, dgamma, dbeta\n\n\ndef layer", "return dx, dbeta, dgamma\n\n\ndef layer", "gradient-order", "dgamma and dbeta"),
     ("batchnorm", "dbeta = np.sum(dout, axis=0)\n    dgamma", "dbeta = np.sum(dout, axis=0, keepdims=True)\n    dgamma", "wrong-shape", "dbeta has shape (1, 3), expected (3,). Leave out keepdims"),
     ("batchnorm", "dxhat = dout * gamma", "dout *= gamma; dxhat = dout", "dout-modified", "dout = dout *"),
@@ -686,3 +696,37 @@ def test_lines_are_those_of_the_file():
 
 def test_the_same_seed_gives_the_same_report():
     assert examined("layernorm").verdicts == examined("layernorm").verdicts
+
+
+def test_a_gradient_at_the_corner_of_relu_is_remarked():
+    result = examined("relu", LAYERS.replace("(cache > 0)", "(cache >= 0)"))
+    assert [remark.kind for remark in result.remarks] == ["corner"]
+    assert result.findings == []
+
+
+def test_a_mask_drawn_again_is_seen():
+    old = "        dx = dout * mask"
+    new = "        dx = dout * (np.random.rand(*dout.shape) < dropout_param['p']) / dropout_param['p']"
+    assert examined("dropout", LAYERS.replace(old, new)).verdicts["dx"].wrong
+
+
+def test_what_differences_cannot_follow_is_not_decided():
+    text = """
+        import numpy as np
+        def fast_forward(x):
+            return np.sin(1e9 * x), x
+        def fast_backward(dout, x):
+            return 1e9 * np.cos(1e9 * x) * dout
+        def steep_forward(x):
+            return np.tanh(1e3 * (x - 1.5)), x
+        def steep_backward(dout, x):
+            return 1e3 * (1 - np.tanh(1e3 * (x - 1.5)) ** 2) * dout
+        """
+    text = textwrap.dedent(text)
+    assert examined("fast", text).verdicts["dx"].word is Word.NOT_DECIDED
+    assert examined("steep", text).verdicts["dx"].word is Word.AGREES
+
+
+def test_rounding_of_a_gradient_is_no_fault_where_the_output_is_zero():
+    text = "def f_forward(x):\n    return 0 * x, None\ndef f_backward(dout, cache):\n    return 0.3 * dout - 3 * (0.1 * dout)\n"
+    assert examined("f", text).verdicts["dx"].word is Word.AGREES

@@ -11,6 +11,7 @@ A gradient is called PROVED only if no other engine found a difference.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import itertools
@@ -26,9 +27,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from xhat.verify import formats, specs
 from xhat.verify.exact import ExactResult, exact_identity
-from xhat.verify.faults import DICTIONARIES, diagnose
+from xhat.verify.faults import DICTIONARIES, Match, diagnose
 from xhat.verify.problem import Malformed, Problem, Unsupported
 from xhat.verify.protocol import ProtocolResult, protocol
 from xhat.verify.repair import Hints, candidates, edited, repairs
@@ -39,12 +42,14 @@ from xhat.verify.specs import Spec
 from xhat.verify.static import fixed_names, static_findings
 from xhat.verify.symbolic import Proof, Refusal, prove
 from xhat.verify.terms import Explanation, Words, explain
-from xhat.verify.values import first_wrong_line
+from xhat.verify.values import Located, first_wrong_line
 
-_REPAIR_SECONDS = 3.0
+_REPAIR_SECONDS = 2.0
+_EXPLANATION_SECONDS = 2.0
 _TRIAL_SECONDS = 1.0  # for an edited text, which may run for ever
 _RESERVE = 1.0  # seconds that are left for the report itself
 _OUT = "out"
+_STATEFUL = {"global-state", "not-deterministic", "numpy-changed", "output-overwritten"}
 
 _serial = itertools.count()
 
@@ -234,11 +239,10 @@ def check_file(
     """
     source = read(path)
     name = str(path)
-    folder = str(Path(path).resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
         module = _executed(source.text, str(Path(path).resolve()), in_memory=name.lower().endswith(".ipynb"))
+    except MemoryError:
+        raise
     except Exception as error:
         line = _line_in(error, str(Path(path).resolve()))
         return FileReport(name, error=f"the import ends with {type(error).__name__}: {error}", error_line=line)
@@ -289,7 +293,9 @@ class _Examination:
         self.explained: dict[str, Explanation] = {}
         verdicts = [self._output(name, verdict) for name, verdict in self.floats.verdicts.items() if name[:1] != "d"]
         verdicts += [self._gradient(name) for name in self.problem.gradients]
-        return PairReport(self.spec.name, verdicts, self.floats.findings, None, self._evidence())
+        return PairReport(
+            self.spec.name, verdicts, self.floats.findings, self.floats.remarks, evidence=self._evidence()
+        )
 
     def _gradients_judged(self) -> bool:
         return any(
@@ -322,6 +328,9 @@ class _Examination:
         exact = [result.verdicts[name] for result in self.exact if name in result.verdicts]
         symbolic = self.proof.gradients.get(name) if self.proof is not None else None
         disproved = [e for e in exact if e.word is Word.DISPROVED]
+        remembers = next((f for f in self.floats.findings if f.kind in _STATEFUL), None)
+        if remembers is not None and not (disproved or (numeric is not None and numeric.wrong)):
+            return Verdict(name, Word.NOT_DECIDED, f"it is no function of its arguments: {remembers.message}", remembers.line)
         if disproved or (numeric is not None and numeric.wrong):
             return self._disproved(name, numeric, disproved[0].counterexample if disproved else None)
         why, line = self._why_not(name)
@@ -377,7 +386,6 @@ class _Examination:
             "convention": self.spec.convention,
             "layer": self.spec.layer,
             "seed": self.seed,
-            "remarks": [remark.message for remark in self.floats.remarks],
         }
         if self.proof is not None and self.words is not None:
             evidence["symbols"] = {
@@ -424,32 +432,27 @@ class _File:
         findings = static_findings(self.source, found)
         if found.note or found.kind in ("class", "nested"):
             verdict = Verdict(_OUT, Word.NOT_DECIDED, found.note or f"a {found.kind} is not called", found.line)
-            return PairReport(found.name, [verdict], findings, found.line)
+            return PairReport(found.name, [verdict], findings, line=found.line)
         text, fixes = self._with_names_put_right(found)
         try:
             forward, backward = self._functions(found, text)
             spec = self._spec(found, forward, backward)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             verdict = Verdict(_OUT, Word.NOT_DECIDED, str(error), found.line)
-            return PairReport(found.name, [verdict], findings, found.line)
-        if any(finding.kind == "not-written" for finding in findings):
-            names = [_OUT, *spec.problem.gradients]
-            return PairReport(
-                found.name,
-                [Verdict(name, Word.NOT_DECIDED, "not written yet") for name in names],
-                findings,
-                found.line,
-            )
+            return PairReport(found.name, [verdict], findings, line=found.line)
         examination = _Examination(spec, self.level, self.seed, self.time_left)
         report = examination.report()
         verdicts = list(report.verdicts)
-        told = {(finding.kind, finding.line) for finding in findings}
-        findings = [*findings, *(f for f in report.findings if (f.kind, f.line) not in told)]
+        told = {finding.kind for finding in findings}
+        known = {"exception", "malformed"} if told & {"not-written", "undefined-name", "cache"} else told
+        findings = [*findings, *(f for f in report.findings if f.kind not in known)]
+        if fixes:
+            verdicts = [_if_put_right(verdict) for verdict in verdicts]
         if any(verdict.wrong for verdict in verdicts):
             verdicts = self._explained(spec, verdicts, examination)
         if fixes or any(verdict.wrong for verdict in verdicts) or findings:
             verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
-        return PairReport(found.name, verdicts, findings, found.line, report.evidence)
+        return PairReport(found.name, verdicts, findings, report.remarks, found.line, report.evidence)
 
     def _with_names_put_right(self, found: FoundPair) -> tuple[str, bool]:
         """Return the text with misspelt names as they were meant, so that the rest can be judged."""
@@ -470,14 +473,19 @@ class _File:
 
     def _explained(self, spec: Spec, verdicts: list[Verdict], examination: _Examination) -> list[Verdict]:
         """Add the name of the mistake, and the first wrong line."""
-        if spec.layer not in DICTIONARIES or spec.convention != "cs231n":
+        layer = _dictionary_of(spec)
+        if layer is None:
             return verdicts
-        forward, backward = spec.problem.forward, spec.problem.backward
+        of = (spec.problem.forward, spec.problem.backward)
+        forward, backward = _as_the_course_calls(spec, layer)
+        matches: list[Match] = []
+        located: Located | None = None
         try:
-            matches = diagnose(spec.layer, forward, backward)
-            located = first_wrong_line(spec.layer, forward, backward)
-        except Exception:  # an explanation that cannot be had is none
-            return verdicts
+            with _limited(_EXPLANATION_SECONDS):
+                matches = diagnose(layer, forward, backward)
+                located = first_wrong_line(layer, forward, backward, of=of)
+        except (Exception, _TooLong):  # an explanation that cannot be had is none
+            pass
         told: list[Verdict] = []
         for verdict in verdicts:
             if verdict.wrong:
@@ -538,6 +546,13 @@ class _File:
             return False
 
 
+def _if_put_right(verdict: Verdict) -> Verdict:
+    """Return the verdict on code that was judged with its misspelt names put right: as it stands it does not run."""
+    if verdict.word in (Word.DISPROVED, Word.NOT_DECIDED):
+        return verdict
+    return replace(verdict, word=Word.NOT_DECIDED, message=f"with the name put right: {verdict.word} {verdict.message}")
+
+
 def _holds(problem: Problem, seed: int) -> bool:
     """Whether all gradients are proved, or exact at all sizes."""
     try:
@@ -548,6 +563,36 @@ def _holds(problem: Problem, seed: int) -> bool:
         pass
     results = [exact_identity(problem, sizes, seed=seed) for sizes in problem.sizes]
     return all(verdict.word is Word.EXACT for result in results for verdict in result.verdicts.values())
+
+
+def _dictionary_of(spec: Spec) -> str | None:
+    """Return the dictionary of mistakes that a pair belongs to."""
+    name = spec.layer
+    if name == "batch_norm" and len(next(iter(spec.problem.inputs.values()))) > 2:
+        name = "spatial_batch_norm"
+    return name if name in DICTIONARIES else None
+
+
+def _as_the_course_calls(spec: Spec, layer: str) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+    """Return the two functions as the dictionary calls them: with the course's arguments."""
+    problem = spec.problem
+    if spec.convention == "cs231n":
+        return problem.forward, problem.backward
+    tree = next(node for node in ast.walk(ast.parse(DICTIONARIES[layer].forward)) if isinstance(node, ast.FunctionDef))
+    names = [argument.arg for argument in tree.args.args]
+
+    def forward(*given: Any) -> Any:
+        values: dict[str, Any] = dict(problem.sizes[0])
+        for name, value in zip(names, given, strict=True):
+            values.update(value if isinstance(value, dict) else {name: value})
+        for name, axes in problem.inputs.items():
+            for axis, length in zip(axes, np.shape(values[name]), strict=True):
+                if "*" not in axis:
+                    values[axis] = length
+        positional, named = problem.arguments(values)
+        return problem.forward(*positional, **named)
+
+    return forward, problem.backward
 
 
 class _TooLong(BaseException):

@@ -99,17 +99,19 @@ def protocol(spec: Spec, *, rng: int | np.random.Generator = 0) -> ProtocolResul
     try:
         if not changed:
             return _Examination(spec, np.random.default_rng(rng)).run()
-    except Exception as error:  # the code reaches into what judges it
-        changed = [f"something ({type(error).__name__}: {error})"]
+        told = f"the file changes {', '.join(changed[:3])} for the whole program. What it computes cannot be judged so."
+        finding = Finding("numpy-changed", told)
+    except Exception as error:  # what the code returns may be of any kind, and fail where it is looked at
+        told = f"the check itself failed ({type(error).__name__}: {error}). What is returned is of an unusual kind."
+        finding = Finding("not-decided", told)
     finally:
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(pythons)
         np.seterr(**cast("dict[str, Any]", handling))
 
-    message = f"the file changes {', '.join(changed[:3])} for the whole program. What it computes cannot be judged so."
     names = [*(["out"] if spec.problem.specification is not None else []), *spec.problem.gradients]
     verdicts = {name: Verdict(name, Word.NOT_DECIDED, "see the finding") for name in names}
-    return ProtocolResult([Finding("numpy-changed", message)], verdicts, [])
+    return ProtocolResult([finding], verdicts, [])
 
 
 class _Stop(Exception):  # noqa: N818  carries a finding after which a question cannot be gone on with
@@ -140,11 +142,17 @@ class _Examination:
         self.remarks: dict[str, Finding] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.calls: list[tuple[Call, Call]] = []
+        self.left_out: tuple[str, ...] = ()  # of dicts of settings, so that defaults are taken
+        self.draws = 0  # what seeds the generators that a mask is drawn from
         self.warned: list[warnings.WarningMessage] = []  # of the last call
         problem = spec.problem
 
         def recorded(values: Values) -> Call:
             call = problem.arguments(values)
+            for settings in _arguments(call):
+                if isinstance(settings, dict):
+                    for key in self.left_out:
+                        cast("dict[str, Any]", settings).pop(key, None)
             self.calls.append((call, copy.deepcopy(call)))
             return call
 
@@ -163,6 +171,7 @@ class _Examination:
         if len(trials) < len(points) or not self._goes(trials, self._steady, self._outputs):
             return self._result("the forward cannot be judged: see the finding")
         self._goes(trials, self._running)
+        self._goes(trials, self._defaults)
         self._goes(trials, self._prediction)
         self._goes(trials, self._conduct, self._gradients, self._small_and_large)
         return self._result("the backward cannot be judged: see the finding")
@@ -195,21 +204,24 @@ class _Examination:
 
     def _points(self) -> Iterator[dict[str, Any]]:
         """Yield values at every size, for the large eps and for the usual one."""
-        for sizes in self.problem.sizes:
+        for number, sizes in enumerate(self.problem.sizes):
             for eps in (None, 1e-5) if self.problem.scalars else (None,):
                 values = self.problem.draw(self.rng, sizes)
                 gamma = values.get("gamma")
                 if gamma is not None and gamma.size > 1:
                     signs = np.resize([1.0, -1.0], gamma.size)
                     values["gamma"] = (0.2 + np.abs(gamma)) * signs.reshape(gamma.shape)
+                if self.spec.layer == "max_pool" and number:
+                    values["x"] -= 4.0  # windows whose largest entry is negative
                 if eps is not None:
                     values.update(dict.fromkeys(self.problem.scalars, eps))
                 yield values
 
     def _guarded(self, who: str, values: Values, function: Callable[[], Any]) -> Any:
         """Return what the code returns; whatever it raises becomes a finding."""
-        np.random.seed(_SEED + (who == "backward"))  # noqa: NPY002  a mask is the same each time, but not drawn again
-        random.seed(_SEED + (who == "backward"))
+        seed = _SEED + self.draws + (who == "backward")  # a mask is the same each time, but not drawn again
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
         np.seterr(all="warn")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -393,6 +405,14 @@ class _Examination:
         if np.shape(trial.y) != (50, 20):
             self._wrong_shape("out", np.shape(trial.y), (50, 20), line)
             return self.verdicts["out"]
+        self.draws = 2
+        again = self._forward(trial.values)
+        self.draws = 0
+        seeded = any(_takes(argument, "seed", DEFAULTS["seed"]) for argument in _arguments(trial.before))
+        other = self._forward({**trial.values, "seed": DEFAULTS["seed"] + 1})
+        if seeded and (not _same(trial.y, again.y) or _same(trial.y, other.y)):
+            message = "the seed of the settings does not decide the mask. Call np.random.seed with it before drawing."
+            self._find(Finding("seed-ignored", message, self.places.forward_line))
         ratio = np.asarray(trial.y, np.float64) / values["x"]
         kept, dropped = int((ratio != 0).sum()), int((ratio == 0).sum())
         factors = sorted(set(np.round(ratio[ratio != 0], 9).tolist()))
@@ -693,6 +713,35 @@ class _Examination:
                     message = reason or "not what it should be"
                     self.verdicts[name] = Verdict(name, Word.DISPROVED, message, line, counterexample=entry)
 
+    def _defaults(self, trials: list[_Trial]) -> None:
+        """Look what the course's functions take for settings that are left out of the dict."""
+        specification, running = self.problem.specification, self.spec.running
+        values = trials[0].values
+        known = self.spec.convention == "cs231n" and specification is not None and bool(self.problem.scalars)
+        if not known or self.verdicts["out"].wrong:
+            return
+        line = self.places.forward_line
+        self.left_out = ("eps", "momentum")
+        try:
+            trial = self._forward(values)
+        except _Stop:  # they are asked for, as a caller may be
+            return
+        finally:
+            self.left_out = ()
+        right = np.asarray(specification({**values, "eps": DEFAULTS["eps"]})) if specification is not None else trial.y
+        if _distance(trial.y, right) > _OUTPUT:
+            self._find(Finding("default", "eps that is left out of the dict must be 1e-5.", line))
+        names = ("running_mean", "running_var")
+        if running is None or any(name not in self.verdicts or self.verdicts[name].wrong for name in names):
+            return
+        mean, var, _ = _batch(running, values)
+        kept = running.read(trial.call)
+        if _distance(kept.get("running_mean"), 0.1 * mean) > _OUTPUT:
+            told = "momentum that is left out of the dict must be 0.9, and running_mean start from 0."
+            self._find(Finding("default", told, line))
+        elif _distance(kept.get("running_var"), 0.1 * var) > _OUTPUT:
+            self._find(Finding("default", "running_var that is left out of the dict must start from 0.", line))
+
     def _with_statistics(self, running: Running, values: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return values with running statistics of no special size, and those that a call should leave."""
         shape = np.shape(np.asarray(running.seen(values)).mean(running.axes))
@@ -818,16 +867,26 @@ class _Examination:
             message = "where several entries of a window are the largest, each gets all of dout. Choose one, or share."
             self.remarks.setdefault("ties", Finding("ties", message, self.places.backward))
 
+    def _corner(self, trial: _Trial) -> None:
+        """Remark that a gradient passes where x is 0."""
+        flat = self._forward({**trial.values, "x": np.zeros_like(trial.values["x"])})
+        if self._backward(flat, self._dout(flat))["dx"].any():
+            message = "where x is exactly 0 dout passes. That is allowed, but usual is 0: x > 0, not x >= 0."
+            self.remarks.setdefault("corner", Finding("corner", message, self.places.backward))
+
     def _small_and_large(self, trials: list[_Trial]) -> None:
         """Look at a single sample, at windows of equal entries, at scores whose exponentials overflow."""
         self._one_sample()
         if self.spec.layer == "max_pool":
             self._ties(trials[0])
+        if self.spec.layer == "relu":
+            self._corner(trials[0])
         out = self.verdicts.get("out")
         if self.spec.layer != "softmax_cross_entropy" or out is None or out.wrong:
             return
         values = trials[0].values
-        large = self._forward({**values, "x": values["x"] + 1000})
+        apart = 1000 * np.arange(1, len(values["x"]) + 1)  # rows whose scores are far apart, and large
+        large = self._forward({**values, "x": values["x"] + apart[:, None]})
         if _distance(large.y, trials[0].y) > _OUTPUT:
             message = "with scores of 1000 the loss overflows. Subtract the largest score of each row before np.exp."
             self._find(Finding("overflow", message, self.places.forward))
@@ -867,11 +926,12 @@ class _Slope(NamedTuple):
 
     @property
     def steady(self) -> bool:
-        """Whether differences at several steps agree with each other better than with what is claimed."""
+        """Whether differences at two steps agree with each other, and better than with what is claimed."""
         if self.agrees:
             return True
         spread = min(abs(a - b) for a, b in zip(self.slopes, self.slopes[1:], strict=False))
-        return math.isfinite(spread) and spread < 0.05 * abs(self.true - self.claimed)
+        alike = spread <= max(1e-3 * abs(self.true), _NOISE * self.scale)
+        return math.isfinite(spread) and alike and spread < 0.05 * abs(self.true - self.claimed)
 
     def matches(self, other: str) -> bool:
         """Whether the gradient that is returned as `other` belongs here."""
@@ -936,6 +996,7 @@ def _kept_wrongly(name: str, got: Any, values: Values, running: Running) -> str 
         "the momentum that is passed is ignored: 0.9 is used": updated(right, 0.9 if running.keeps_old else 0.1),
         "the momentum that is passed is ignored: 0.1 is used": updated(right, 0.1 if running.keeps_old else 0.9),
         "the old statistic is added whole": old + (1 - share) * right,
+        "the batch enters with weight 1 instead of its share": share * old + right,
         "started from zero: the old statistic is not read": (1 - share) * right,
     }
     if name == "running_var":
@@ -967,6 +1028,8 @@ def _deviations(spec: Spec) -> Iterator[tuple[str, Formula]]:
             yield f"{name} is missing", _with(right, {name: lambda a, neutral=neutral: 0 * a + neutral})
             if name == "beta":
                 yield "beta is subtracted instead of added", _with(right, {name: lambda a: -a})
+    if "b" in spec.problem.inputs:
+        yield "b is subtracted instead of added", _with(right, {"b": lambda a: -a})
     if {"gamma", "beta"} <= set(spec.problem.inputs):
         yield "gamma and beta are exchanged", lambda v: right({**v, "gamma": v["beta"], "beta": v["gamma"]})
     if spec.norm is not None:
@@ -1006,6 +1069,9 @@ _NORM_SLIPS: Mapping[str, Callable[[Array, Array, Array, float, int], Array]] = 
     "eps is outside of the root: sqrt(var + eps) is meant, not sqrt(var) + eps": lambda x, m, v, e, n: (
         (x - m) / (np.sqrt(v) + e)
     ),
+    "a standard deviation stands for the variance, so that the root is taken twice": lambda x, m, v, e, n: (
+        (x - m) / np.sqrt(np.sqrt(v) + e)
+    ),
     "eps is added twice": lambda x, m, v, e, n: (x - m) / np.sqrt(v + 2 * e),
     "eps is squared": lambda x, m, v, e, n: (x - m) / np.sqrt(v + e * e),
     "the variance is divided by N - 1 instead of N": lambda x, m, v, e, n: (x - m) / np.sqrt(v * n / (n - 1) + e),
@@ -1025,15 +1091,27 @@ _NORM_SLIPS: Mapping[str, Callable[[Array, Array, Array, float, int], Array]] = 
 def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
     """Yield statistics over other axes than those that are meant."""
 
-    def over(axes: tuple[int, ...] | None, *, mean_right: bool = False, summed: bool = False) -> Formula:
+    def over(axes: tuple[int, ...] | None, mean_axes: tuple[int, ...] | None = None) -> Formula:
+        """Take the variance over other axes; the mean too, where those of the mean are not told."""
+
         def formula(values: Values) -> Any:
             x = norm.blocks(values)
-            mean = x.mean(norm.axes if mean_right else axes, keepdims=True) if norm.centred else 0.0
-            square = (x - mean) ** 2
-            var = square.sum() / x.shape[min(norm.axes)] if summed else square.mean(axes, keepdims=True)
+            mean = x.mean(mean_axes or axes, keepdims=True) if norm.centred else 0.0
+            var = ((x - mean) ** 2).mean(axes, keepdims=True)
             return norm.scaled((x - mean) / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
         return formula
+
+    def of_all(values: Values) -> Any:
+        x = values["x"]
+        centred = x - x.mean(norm.axes, keepdims=True) if norm.centred else x
+        return norm.scaled(centred / np.sqrt(x.var() + values.get("eps", DEFAULTS["eps"])), values)
+
+    def summed(values: Values) -> Any:
+        x = values["x"]
+        centred = x - x.mean(norm.axes, keepdims=True) if norm.centred else x
+        var = (centred**2).sum() / math.prod(x.shape[i] for i in norm.axes)
+        return norm.scaled(centred / np.sqrt(var + values.get("eps", DEFAULTS["eps"])), values)
 
     kept = tuple(i for i in range(2) if i not in norm.axes)
     if norm.grouped:
@@ -1060,11 +1138,12 @@ def _axis_slips(norm: Norm) -> Iterator[tuple[str, Formula]]:
     places = ", ".join(map(str, norm.axes))
     told = f"axis=({places})" if "," in places else f"axis={places}"
     yield f"the statistics go over all entries: {told} is missing", over(None)
-    yield f"the variance goes over all entries: {told} is missing", over(None, mean_right=True)
-    yield f"the variance sums all entries: {told} is missing", over(None, mean_right=True, summed=True)
+    for formula in (over(None, norm.axes), of_all):
+        yield f"the variance goes over all entries: {told} is missing", formula
+    yield f"the variance sums all entries: {told} is missing", summed
     if len(norm.axes) == 1:
         yield f"the statistics go over the other axis: {told} is meant", over(kept)
-        yield f"the variance goes over the other axis: {told} is meant", over(kept, mean_right=True)
+        yield f"the variance goes over the other axis: {told} is meant", over(kept, norm.axes)
     else:
         yield f"the statistics go over the batch alone: {told} is meant", over((0,))
         yield f"the statistics go over each picture alone: {told} is meant", over((2, 3))

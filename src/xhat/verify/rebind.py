@@ -193,7 +193,8 @@ class Rebinding:
                 content = cell.cell_contents
             except ValueError:  # a variable that has no value yet
                 return cell
-            self._remember(cell, types.CellType()).cell_contents = self._copy(content)
+            copy = self._remember(cell, types.CellType())  # first: the function in it may be the one that asks
+            copy.cell_contents = self._copy(content)
         return self._copies[id(cell)]
 
     def _class(self, kind: type) -> type:

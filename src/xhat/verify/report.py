@@ -121,6 +121,8 @@ class PairReport:
         The output first ("your forward is batch norm"), then the gradients ("the gradient of your forward").
     findings : sequence of Finding
         What else to change.
+    remarks : sequence of Finding
+        What is worth knowing and no fault: float64 out of float32.
     line : int, optional
         Where the forward pass begins.
     evidence : mapping
@@ -132,6 +134,7 @@ class PairReport:
     pair: str
     verdicts: Sequence[Verdict] = ()
     findings: Sequence[Finding] = ()
+    remarks: Sequence[Finding] = ()
     line: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
     limit: str | None = None

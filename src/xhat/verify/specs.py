@@ -17,7 +17,10 @@ In `values`, besides what a Problem draws, a caller may put "mode", "momentum", 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import math
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -306,7 +309,9 @@ def _hinge_loss(values: Values) -> Any:
 
 
 def _squared_error(values: Values) -> Any:
-    return np.mean((values["x"] - values["targets"]) ** 2)  # pyright: ignore[reportUnknownVariableType]
+    x = values["x"]
+    targets = values["targets"] if "targets" in values else constant("targets", x.shape)
+    return np.mean((x - targets) ** 2)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _along(axes: Axes, parameter: Axes) -> tuple[Any, ...]:
@@ -378,33 +383,12 @@ _LAYERS: Mapping[str, _Layer] = {
 }
 _ALIASES = {alias: name for name, known in _LAYERS.items() for alias in (*known.aliases.split(), name.replace("_", ""))}
 _OWN = frozenset(_LAYERS) - {"sigmoid", "tanh", "silu"}  # those that this library has
-_VARIANTS = frozenset(
-    [
-        "alt",
-        "naive",
-        "fast",
-        "vectorized",
-        "vectorised",
-        "loop",
-        "loops",
-        "looped",
-        "im2col",
-        "strides",
-        "numpy",
-        "np",
-        "my",
-        "simple",
-        "quick",
-        "slow",
-        "v1",
-        "v2",
-        "forward",
-        "backward",
-        "fwd",
-        "bwd",
-        "pass",
-        "op",
-    ]
+_VARIANTS = frozenset(  # words of a name that say how it is written, not what it is
+    re.findall(
+        r"\w+",
+        "alt naive fast vectorized vectorised loop loops looped im2col strides numpy np my simple quick slow v "
+        "forward backward fwd bwd pass op",
+    )
 )
 _CONV_LIKE = frozenset({"conv", "max_pool"})
 _NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
@@ -447,7 +431,7 @@ _SIZES: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
     "flatten": ({"N": 4, "A": 2, "B": 3}, {"N": 3, "A": 3, "B": 2}),
     "spatial": ({"N": 2, "C": 3, "H": 2, "W": 3}, {"N": 3, "C": 2, "H": 4, "W": 2}),
     "layer_norm": ({"N": 3, "D": 4}, {"N": 2, "D": 5}),
-    "group_norm": ({"N": 2, "G": 3, "K": 2, "H": 3, "W": 2}, {"N": 3, "G": 2, "K": 3, "H": 2, "W": 3}),
+    "group_norm": ({"N": 2, "G": 2, "K": 3, "H": 3, "W": 2}, {"N": 2, "G": 3, "K": 2, "H": 2, "W": 3}),
     "conv": (
         {"N": 2, "C": 3, "H": 5, "W": 6, "F": 4, "HH": 3, "WW": 2, "stride": 2, "pad": 1},
         {"N": 3, "C": 2, "H": 5, "W": 4, "F": 2, "HH": 2, "WW": 3, "stride": 1, "pad": 0},
@@ -469,7 +453,7 @@ def _words(name: str) -> tuple[str, ...]:
     split = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3_\2\4", name)
     words = [word for word in re.split(r"[^a-zA-Z0-9]+", split.lower()) if word]
     words = [word if word in _ALIASES else re.sub(r"(?<=[a-z])\d+$", "", word) for word in words]
-    return tuple(word for word in words if word not in _VARIANTS)
+    return tuple(word for word in words if word not in _VARIANTS and not word.isdecimal())
 
 
 def _parts(words: Sequence[str]) -> list[str]:
@@ -484,7 +468,7 @@ def _parts(words: Sequence[str]) -> list[str]:
                 i += length
                 break
         else:
-            if words[i] != "layer":
+            if words[i] not in ("layer", "spatial"):
                 return []
             i += 1
     return parts
@@ -576,9 +560,9 @@ def constant(name: str, shape: tuple[Any, ...]) -> Array:
     if not all(isinstance(n, int) for n in shape):
         raise Unsupported(f"{name} is a constant array, which has no values at sizes that are symbols")
     if name == "mask":
-        return np.resize([1.0, 0.0, 1.0], shape)
-    rng = np.random.default_rng([len(name), *shape])
-    return rng.integers(-8, 9, shape) / 4
+        return np.array([(1.0, 0.0, 1.0)[i % 3] for i in range(math.prod(shape))]).reshape(shape)
+    start = sum(map(ord, name))
+    return np.array([((start + 5 * i) % 17 - 8) / 4 for i in range(math.prod(shape))]).reshape(shape)
 
 
 def _caller(
@@ -616,6 +600,35 @@ def _caller(
     return arguments
 
 
+def _style(spelled: set[str], used: set[str], parts: Sequence[str], words: Sequence[str], *, by_layer: bool) -> str:
+    """Return the convention that the parameters tell."""
+    if any(role.endswith("_param") for role in used):
+        return "cs231n"
+    if {"weight", "training"} <= spelled or {"input", "weight"} <= spelled:
+        return "torch"
+    alike = set(parts) <= {"relu", "dropout", "softmax_cross_entropy", "hinge_loss"} and not by_layer
+    return "cs231n" if alike or "affine" in words else "xhat"
+
+
+def _layout(parts: Sequence[str], words: Sequence[str], style: str, axis: int) -> tuple[Axes, str]:
+    """Return the axes of x, and the name of the sizes at which to pose the problem."""
+    first = parts[0]
+    if first in _LOSSES:
+        return ("N", "C"), "loss"
+    if first == "group_norm":
+        return ("N", "G*K", "H", "W"), first
+    if first == "flatten":
+        return ("N", "A", "B"), first
+    if first == "affine":
+        flat = style != "cs231n" or bool({"fc", "linear", "dense"} & set(words))
+        return ("N", "D") if flat else ("N", "A", "B"), first
+    pictures = _CONV_LIKE.intersection(parts) or {"group_norm", "instance_norm"}.intersection(parts)
+    if pictures or any(re.search("spatial|2d", word) is not None for word in words):
+        both = "conv" in parts and "max_pool" in parts
+        return ("N", "C", "H", "W"), "pooled" if both else first if first in _CONV_LIKE else "spatial"
+    return ("D", "N") if axis == 1 else ("N", "D"), first
+
+
 def _known(
     name: str,
     forward: Callable[..., Any],
@@ -629,39 +642,17 @@ def _known(
 ) -> Spec:
     """Return the Spec of a known layer, or of known layers one after the other."""
     roles = _roles(name, parameters, parts)
-    spelled = {_spelled(p.name) for p in parameters}
-    if "mode" in roles.values():
-        told = next(p for p, role in roles.items() if role == "mode")
-        if _spelled(told) != "mode":
-            roles[told] = "training"
+    told = next((p for p, role in roles.items() if role == "mode"), "mode")
+    if _spelled(told) != "mode":
+        roles[told] = "training"
     used = set(roles.values())
-    course = any(role.endswith("_param") for role in used)
-    if convention in (None, "none"):
-        torch = bool({"weight", "training"} <= spelled or {"input", "weight"} <= spelled) and not course
-        style = "torch" if torch else "cs231n" if course or "affine" in words else "xhat"
-        if set(parts) <= {"relu", "dropout", "softmax_cross_entropy", "hinge_loss"} and not by_layer and not torch:
-            style = "cs231n"
-    else:
-        style = convention
     if "x" not in used:
         raise ValueError(_undeclared(name, parameters, parameters[0].name if parameters else "x"))
-
-    four = any(part in _CONV_LIKE or part in ("group_norm", "instance_norm") for part in parts)
-    four = four or any(re.search("spatial|2d", word) is not None for word in words)
-    axes: Axes = ("N", "C", "H", "W") if four else ("N", "D")
-    kind = parts[0] if parts[0] in _SIZES else "spatial" if four else ""  # few statistics: each is a root to be found
-    if parts[0] in _LOSSES:
-        axes, kind = ("N", "C"), "loss"
-    elif kind == "group_norm":
-        axes = ("N", "G*K", "H", "W")
-    elif kind == "flatten":
-        axes = ("N", "A", "B")
-    elif kind == "affine":
-        axes = ("N", "A", "B") if style == "cs231n" else ("N", "D")
-    elif not four and axis == 1:
-        axes = ("D", "N")
-    if "conv" in parts and "max_pool" in parts:
-        kind = "pooled"
+    style = convention
+    if convention in (None, "none"):
+        style = _style({_spelled(p.name) for p in parameters}, used, parts, words, by_layer=by_layer)
+    style = style or "xhat"
+    axes, kind = _layout(parts, words, style, axis)
     inputs: dict[str, Axes] = {"x": axes}
 
     steps: list[Formula] = []
@@ -826,7 +817,14 @@ def _sizes(
     chosen = _SIZES.get(kind, fallback)
     named = set(_names(*inputs.values(), *labels.values()))
     settings = {"stride", "pad", "pool_height", "pool_width"}
-    sizes = [{k: n for k, n in some.items() if k in named or k in settings} for some in chosen]
+    more = _small_sizes(inputs, labels)  # for layers that seldom come together
+    sizes = [
+        {
+            **{k: n for k, n in other.items() if k not in some},
+            **{k: n for k, n in some.items() if k in named | settings},
+        }
+        for some, other in zip(chosen, more, strict=True)
+    ]
     if kind == "max_pool" and tiled:
         sizes[1] = {"N": 3, "C": 2, "H": 6, "W": 3, "pool_height": 3, "pool_width": 3, "stride": 3}
     return list(sizes)
@@ -994,10 +992,8 @@ def _declared(
 
 
 def _length(axis: str, values: Values) -> Any:
-    product: Any = 1
-    for part in axis.split("*"):
-        product = product * (int(part) if part.isdecimal() else values[part])
-    return product
+    lengths = [int(part) if part.isdecimal() else values[part] for part in axis.split("*")]
+    return functools.reduce(operator.mul, lengths)
 
 
 def _scalars_inside(value: Any) -> list[str]:

@@ -241,6 +241,9 @@ class Symbolic:
         check_dtype(dtype, self.boolean)
         return self.copy() if copy else self
 
+    def view(self) -> Symbolic:
+        return self._view(self.axes)
+
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)

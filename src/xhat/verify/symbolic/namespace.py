@@ -194,6 +194,10 @@ class _Numpy:
         self._space = space
         self.random = _Random(space)
         self.linalg = _Linalg(self)
+        self.add = _Ufunc(self._add, lambda a, axis, keepdims: self._lift(a).sum(axis, keepdims=keepdims))
+        self.subtract = _Ufunc(self._subtract)
+        self.multiply = _Ufunc(self._multiply)
+        self.divide = self.true_divide = _Ufunc(self._divide)
 
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)
@@ -329,19 +333,17 @@ class _Numpy:
     def sign(self, a: Any) -> Any:
         return self._lift(a).map(lambda p: arrays.positive(p) * 2 - p.space.number(1))
 
-    def add(self, a: Any, b: Any, out: Any = None) -> Any:
+    def _add(self, a: Any, b: Any, out: Any = None) -> Any:
         return _given(out, self._lift(a) + b)
 
-    def subtract(self, a: Any, b: Any, out: Any = None) -> Any:
+    def _subtract(self, a: Any, b: Any, out: Any = None) -> Any:
         return _given(out, self._lift(a) - b)
 
-    def multiply(self, a: Any, b: Any, out: Any = None) -> Any:
+    def _multiply(self, a: Any, b: Any, out: Any = None) -> Any:
         return _given(out, self._lift(a) * b)
 
-    def divide(self, a: Any, b: Any, out: Any = None) -> Any:
+    def _divide(self, a: Any, b: Any, out: Any = None) -> Any:
         return _given(out, self._lift(a) / b)
-
-    true_divide = divide
 
     def power(self, a: Any, b: Any, out: Any = None) -> Any:
         return _given(out, self._lift(a) ** b)
@@ -550,6 +552,29 @@ class _Numpy:
         if not isinstance(destination, Symbolic):
             raise Unsupported("np.copyto")
         destination.write(source)
+
+
+class _Ufunc:
+    """`np.add`, which can also be reduced, or `np.multiply`."""
+
+    def __init__(self, call: Callable[..., Any], reduced: Callable[..., Any] | None = None) -> None:
+        self._call = call
+        self._reduced = reduced
+
+    def __call__(self, a: Any, b: Any, out: Any = None) -> Any:
+        return self._call(a, b, out)
+
+    def reduce(self, a: Any, axis: Any = 0, keepdims: bool = False) -> Any:
+        if self._reduced is None:
+            raise Unsupported("reduce of this function on symbols")
+        return self._reduced(a, axis, keepdims)
+
+    def outer(self, a: Any, b: Any) -> Any:
+        a = a[(...,) + (None,) * b.ndim]
+        return self._call(a, b)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Unsupported(f"{name} of a function of NumPy on symbols")
 
 
 class _Identity:
