@@ -1,5 +1,7 @@
 """Layers as people write them, and wrong ones, for the test of gradients without rounding."""
 
+# ruff: noqa: NPY002, RUF059  written as people write it
+
 import math
 
 import numpy as np
@@ -71,7 +73,7 @@ def batch_closed(x, gamma, beta, eps):
     mean, var = x.mean(axis=0), x.var(axis=0)
     rstd = (var + eps) ** -0.5
     x_hat = (x - mean) * rstd
-    return gamma * x_hat + beta, dict(x_hat=x_hat, gamma=gamma, rstd=rstd)
+    return gamma * x_hat + beta, {"x_hat": x_hat, "gamma": gamma, "rstd": rstd}
 
 
 def batch_closed_backward(dout, cache):
@@ -266,8 +268,8 @@ def pool_backward(dout, cache):
     dx = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(dout.shape):
         window = x[n, c, i * size : (i + 1) * size, j * size : (j + 1) * size]
-        k, l = np.unravel_index(np.argmax(window, axis=None), window.shape)
-        dx[n, c, i * size + k, j * size + l] = dout[n, c, i, j]
+        k, m = np.unravel_index(np.argmax(window, axis=None), window.shape)
+        dx[n, c, i * size + k, j * size + m] = dout[n, c, i, j]
     return dx
 
 

@@ -1,10 +1,12 @@
+# ruff: noqa: RUF059  written as people write it
+
 from fractions import Fraction
 
 import numpy as np
 import pytest
-
 from tests.verify.exact import pairs
 from tests.verify.exact.pairs import EPS, IMAGES, LABELS, NC, ND, NORM, POOL, QKV, RIGHT, problem
+
 from xhat.verify.exact import exact_identity
 from xhat.verify.report import Word
 
@@ -55,7 +57,7 @@ def eps_twice(dout, cache):
 def unbiased(x, gamma, beta, eps):
     var = x.var(axis=0, ddof=1)
     x_hat = (x - x.mean(axis=0)) / np.sqrt(var + eps)
-    return gamma * x_hat + beta, dict(x_hat=x_hat, gamma=gamma, rstd=1 / np.sqrt(var + eps))
+    return gamma * x_hat + beta, {"x_hat": x_hat, "gamma": gamma, "rstd": 1 / np.sqrt(var + eps)}
 
 
 def one_input(forward, backward, **constants):

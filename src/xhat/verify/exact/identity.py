@@ -1,15 +1,15 @@
 """Whether <u, J v> = <backward(u), v>, without rounding, at random points of large finite fields.
 
-J v comes from the user's own forward pass, run on dual numbers. Both sides are quotients of polynomials in the entries drawn. If
-they are not the same, then at a random point they are equal with a probability that follows from the degree.
+J v comes from the user's own forward pass, run on dual numbers. Both sides are quotients of polynomials in the entries
+drawn. If they are not the same, then at a random point they are equal with a probability that follows from the degree.
 
-Every number carries the float that it stands for, so that each point is judged twice: EXACT needs both sides equal in the field, and
-as floats but for rounding; DISPROVED needs an input at which they differ in both.
+Every number carries the float that it stands for, so that each point is judged twice: EXACT needs both sides equal in
+the field, and as floats but for rounding; DISPROVED needs an input at which they differ in both.
 
-The probability, for one point and one prime, with entries drawn from a set of S numbers, with polynomials of degree d and with
-coefficients below 2^h, and with k roots: roots multiply the degree by at most 2^k (the product over the signs of the roots is a
-polynomial), and points at which all roots exist are one in 2^k. Hence d 4^k / S (Schwartz 1980, Zippel 1979), and for
-the random prime to divide all coefficients h 2^k / (bits - 1) / (number of such primes).
+The probability, for one point and one prime, with entries drawn from a set of S numbers, polynomials of degree d with
+coefficients below 2^h, and k roots: roots multiply the degree by at most 2^k (the product over the signs of the roots
+is a polynomial), and points at which all roots exist are one in 2^k. Hence d 4^k / S (Schwartz 1980, Zippel 1979), and
+for the random prime to divide all coefficients h 2^k / (bits - 1) / (number of such primes).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xhat.verify.exact.namespace import ExactArray, ExactWorld, exact_array
+from xhat.verify.exact.namespace import ExactWorld, exact_array
 from xhat.verify.exact.numbers import (
     Degree,
     Degrees,
@@ -68,8 +68,8 @@ class ExactVerdict(NamedTuple):
 class ExactResult(NamedTuple):
     """What the test found, and what it rests on.
 
-    `log2_failure` is the binary logarithm of the probability with which a wrong gradient would have passed, on the branches
-    taken; with exp it rests on a conjecture (that a polynomial in exponentials is as seldom zero as another one).
+    `log2_failure` is the binary logarithm of the probability with which a wrong gradient would have passed, on the
+    branches taken; with exp it rests on a conjecture (a polynomial in exponentials is as seldom zero as another one).
     """
 
     verdicts: dict[str, ExactVerdict]
@@ -151,7 +151,7 @@ class _Point:
         self.dy: Any = self._enter(draw(False)) if np.shape(self.y) == () else self.entries(np.shape(self.y))
         self.gradients = self._problem.run_backward(_copied(self.dy), cache)
 
-    def entries(self, shape: tuple[int, ...]) -> ExactArray:
+    def entries(self, shape: tuple[int, ...]) -> Any:
         """Return an array of entries drawn."""
         flat = np.empty(math.prod(shape), object)
         for i in range(flat.size):
@@ -164,7 +164,7 @@ class _Point:
         y, cache = self._problem.run_forward({name: _copied(value) for name, value in values.items()})
         return (y if isinstance(y, Num) else exact_array(y, self.ring)), cache
 
-    def difference(self, name: str, direction: ExactArray | None = None) -> _Difference:
+    def difference(self, name: str, direction: Any = None) -> _Difference:
         """Return the two sides for one input, along a random direction or the one given."""
         gradient = self.gradients["d" + name]
         x = self.values[name]
@@ -258,7 +258,7 @@ class _Fields:
 
         def make(_: Ring) -> Degree:
             posed = _Point(self._problem, self._sizes, ring, self._rng, self._wide, lambda e: _entry(ring, e))
-            worst = ring(0)
+            worst: Any = ring(0)
             for name in self._problem.inputs:
                 found = _judged(posed, name)
                 if isinstance(found, _Difference):
@@ -268,7 +268,7 @@ class _Fields:
         return self._found(make, lambda: point.ring)
 
     def counterexample(self, name: str) -> str | None:
-        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one, else in floats."""
+        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one."""
         smallest = min((*self._problem.sizes, self._sizes), key=lambda sizes: math.prod(sizes.values()))
         for sizes in (smallest, self._sizes):
             for ring in (Rationals, self._ring):
@@ -440,7 +440,7 @@ def _weight(degree: Any) -> int:
 
 
 def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return value.copy() if isinstance(value, np.ndarray) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _flat(values: Any) -> list[Any]:

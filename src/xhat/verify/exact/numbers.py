@@ -6,9 +6,9 @@
     Dual         a + b e with e² = 0 over any of them: a value, and its derivative in one direction
     Degree       a bound of the degree of the polynomials whose quotient a value is
 
-Of the two roots in a field, `sqrt` takes the one that is a square itself: that choice is multiplicative, as is the positive root
-of positive numbers. A field has no order. So its elements carry the float that they stand for, which decides comparisons:
-the branch taken is that of the real numbers, and the sign, of which a field knows nothing, is told too.
+Of the two roots in a field, `sqrt` takes the one that is a square itself: that choice is multiplicative, as is the
+positive root of positive numbers. A field has no order. So its elements carry the float that they stand for, which
+decides comparisons: the branch taken is that of the real numbers.
 
 A float in the code that is run (0.5, or 1 / 3 computed) is read as the simplest fraction that rounds to it.
 
@@ -23,7 +23,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ _AMBIGUOUS = 1e-11  # of two floats this near, and not equal exactly, no order i
 _WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)  # of Miller-Rabin: enough below 3.3e24
 
 
-class Redraw(ArithmeticError):
+class Redraw(ArithmeticError):  # noqa: N818  no error: another input is drawn
     """The number asked for does not exist here; at other inputs it may."""
 
 
@@ -108,11 +108,17 @@ def serves(p: int) -> bool:
 
 def as_fraction(value: Any) -> Fraction | None:
     """Return a Python or NumPy number as a fraction, and None for what is no such number."""
-    if isinstance(value, bool | np.bool_ | int | np.integer):
-        return Fraction(int(value))
-    if isinstance(value, float | np.floating):
-        return simplest(float(value))
+    value = _scalar(value)
+    if isinstance(value, int):
+        return Fraction(value)
+    if isinstance(value, float):
+        return simplest(value)
     return value if isinstance(value, Fraction) else None
+
+
+def _scalar(value: Any) -> Any:
+    """Return a number of NumPy's as one of Python's."""
+    return cast(Any, value).item() if isinstance(value, np.generic) else value
 
 
 class Ring(ABC):
@@ -142,7 +148,7 @@ class Ring(ABC):
             raise TypeError("an entry of np.empty is read before it is written")
         if fraction is None:
             raise TypeError(f"expected a number, got {type(value).__name__}")
-        if isinstance(value, float | np.floating) and fraction.denominator != 1:
+        if fraction.denominator != 1 and not isinstance(value, Fraction):
             self.literals[float(value)] = fraction
         return self.of(fraction)
 
@@ -291,8 +297,9 @@ class Num(ABC):
         return self._compared(other, lambda a, b: not a._less(b))
 
     def _compared(self, other: Any, judge: Callable[[Any, Any], bool]) -> Any:
-        if isinstance(other, float | np.floating) and math.isinf(other):
-            return judge(_End(0.0), _End(float(other)))
+        other = _scalar(other)
+        if isinstance(other, float) and math.isinf(other):
+            return judge(_End(0.0), _End(other))
         lifted = self._lift(other)
         return NotImplemented if lifted is None else judge(self, lifted)
 
@@ -360,6 +367,14 @@ class _End:
         return self.value < other.value
 
 
+def _power(base: int, exponent: int, modulus: int) -> int:
+    return pow(base, exponent, modulus)
+
+
+def _inverse(residue: int, modulus: int) -> int:
+    return pow(residue, -1, modulus)
+
+
 def _shadow(value: float) -> float:
     if not math.isfinite(value):
         raise Redraw("a number is too large")
@@ -423,7 +438,7 @@ class Prime(Num):
         """Return 1 / self."""
         if self.v == 0 or self.shadow == 0.0:
             raise Redraw("division by zero")
-        return Prime(self.ring, pow(self.v, -1, self.ring.p), _shadow(1 / self.shadow))
+        return Prime(self.ring, _inverse(self.v, self.ring.p), _shadow(1 / self.shadow))
 
     def sqrt(self) -> Prime:
         """Return the root that is itself a square."""
@@ -490,7 +505,8 @@ class ExponentialField(Ring):
     def of(self, value: Fraction) -> Exponential:
         """Return the number that stands for a fraction."""
         try:
-            v, w = (value.numerator * pow(value.denominator, -1, m) % m for m in (self.p, self.q))
+            v = value.numerator * pow(value.denominator, -1, self.p) % self.p
+            w = value.numerator * pow(value.denominator, -1, self.q) % self.q
         except ValueError:
             raise Redraw("division by zero") from None
         return Exponential(self, v, w, float(value))
@@ -530,8 +546,8 @@ class Exponential(Num):
         """Return 1 / self."""
         if self.v == 0 or self.w == 0 or self.shadow == 0.0:
             raise Redraw("division by zero")
-        w = None if self.w is None else pow(self.w, -1, self.ring.q)
-        return Exponential(self.ring, pow(self.v, -1, self.ring.p), w, _shadow(1 / self.shadow))
+        w = None if self.w is None else _inverse(self.w, self.ring.q)
+        return Exponential(self.ring, _inverse(self.v, self.ring.p), w, _shadow(1 / self.shadow))
 
     def sqrt(self) -> Exponential:
         """Return the root that is itself a square, in both fields."""
@@ -546,7 +562,7 @@ class Exponential(Num):
             raise Unsupported("exp of something that is computed from an exp or a log is not modelled")
         if self.shadow > 700:
             raise Redraw("a number is too large")
-        return Exponential(self.ring, pow(self.ring.base, self.w, self.ring.p), None, math.exp(self.shadow))
+        return Exponential(self.ring, _power(self.ring.base, self.w, self.ring.p), None, math.exp(self.shadow))
 
     def log(self) -> Exponential:
         """Return a number that depends on this one, and is otherwise any: only the derivative of log is known."""
@@ -676,8 +692,8 @@ class Degrees(Ring):
 class Degree(Num):
     """A value that is a quotient of two polynomials in the entries drawn, with whole coefficients.
 
-    `above` and `below` bound the degrees of the two polynomials, and `height` the binary logarithm of the sum of the absolute
-    values of the coefficients, of each of them. A root counts with half of all, rounded up.
+    `above` and `below` bound the degrees of the two polynomials, and `height` the binary logarithm of the sum of the
+    absolute values of the coefficients, of each of them. A root counts with half of all, rounded up.
     """
 
     __slots__ = ("above", "below", "height", "value")
