@@ -270,7 +270,6 @@ UNDECIDED = {
         lambda u, x: u * x / np.sqrt(x * x),
         "the sign of a root is not known",
     ),
-    "no root anywhere": (lambda x: (np.sqrt(-1 - x * x), x), identity, "the root of a negative number"),
 }
 
 
@@ -280,6 +279,13 @@ def test_what_is_not_modelled_is_not_decided(name):
     result = exact_identity(one_input(forward, backward), {"N": 3, "D": 2})
     assert result.verdicts["dx"].word is Word.NOT_DECIDED
     assert message in result.verdicts["dx"].message
+
+
+def test_a_root_that_exists_nowhere_is_not_looked_for_without_end(monkeypatch):
+    monkeypatch.setattr("xhat.verify.exact.identity._DRAWS", 50)
+    result = exact_identity(one_input(lambda x: (np.sqrt(-1 - x * x), x), identity), {"N": 3, "D": 2})
+    assert result.verdicts["dx"].word is Word.NOT_DECIDED
+    assert result.verdicts["dx"].message == "no input was found in 50 draws: the root of a negative number"
 
 
 def test_the_line_is_told():
