@@ -14,14 +14,13 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from xhat.verify.exact.numbers import Num, Ring, as_fraction
+from xhat.verify.exact.numbers import Num, Ring, as_fraction, exact_root
 from xhat.verify.problem import Unsupported
 
 _ARITHMETIC = "add subtract multiply negative positive square absolute sign maximum minimum power matmul conjugate"
@@ -430,11 +429,8 @@ def constant_root(value: Any, ring: Ring) -> Num:
     fraction = as_fraction(value)
     if fraction is None:
         raise TypeError(f"expected a number, got {type(value).__name__}")
-    if fraction >= 0:
-        above, below = math.isqrt(fraction.numerator), math.isqrt(fraction.denominator)
-        if Fraction(above * above, below * below) == fraction:
-            return ring(Fraction(above, below))
-    return ring(value).sqrt()
+    root = exact_root(fraction)
+    return ring(value).sqrt() if root is None else ring(root)
 
 
 def _product(function: Any, args: tuple[Any, ...], named: dict[str, Any], ring: Ring, arrays: int = 2) -> Any:

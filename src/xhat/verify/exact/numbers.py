@@ -37,6 +37,10 @@ class Redraw(ArithmeticError):  # noqa: N818  no error: another input is drawn
     """The number asked for does not exist here; at other inputs it may."""
 
 
+class NoRoot(Redraw):
+    """A root does not exist at this input."""
+
+
 class Transcendental(Unsupported):
     """These numbers have no exp, log or tanh."""
 
@@ -121,6 +125,14 @@ def _scalar(value: Any) -> Any:
     return cast(Any, value).item() if isinstance(value, np.generic) else value
 
 
+def exact_root(value: Fraction) -> Fraction | None:
+    """Return the root of a fraction, if it is one."""
+    if value < 0:
+        return None
+    root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
+    return root if root * root == value else None
+
+
 class Ring(ABC):
     """A kind of number: makes them, and keeps what was met while they were computed with.
 
@@ -132,12 +144,15 @@ class Ring(ABC):
         Comparisons made.
     roots : set
         What roots were taken of.
+    missing : list of bool, optional
+        Where this is a list, a root that does not exist is no error, and the list tells it of each root in order.
     """
 
     def __init__(self) -> None:
         self.literals: dict[float, Fraction] = {}
         self.branches = 0
         self.roots: set[Any] = set()
+        self.missing: list[bool] | None = None
 
     def __call__(self, value: Any) -> Num:
         """Return the number that stands for a Python or NumPy number."""
@@ -155,6 +170,14 @@ class Ring(ABC):
     @abstractmethod
     def of(self, value: Fraction) -> Num:
         """Return the number that stands for a fraction."""
+
+    def note_root(self, of: Any, exists: bool) -> None:
+        """Keep in mind that a root was taken."""
+        self.roots.add(of)
+        if self.missing is not None:
+            self.missing.append(not exists)
+        elif not exists:
+            raise NoRoot("a root does not exist")
 
 
 class Num(ABC):
@@ -375,6 +398,12 @@ def _inverse(residue: int, modulus: int) -> int:
     return pow(residue, -1, modulus)
 
 
+def _root(residue: int, modulus: int) -> int | None:
+    """Return the root that is itself a square, if there is a root."""
+    root = _power(residue, (modulus + 1) // 4, modulus)
+    return root if root * root % modulus == residue else None
+
+
 def _shadow(value: float) -> float:
     if not math.isfinite(value):
         raise Redraw("a number is too large")
@@ -408,14 +437,6 @@ class Field(Ring):
             raise Redraw("division by zero") from None
         return Prime(self, residue, float(value))
 
-    def root(self, residue: int) -> int:
-        """Return the root that is itself a square."""
-        self.roots.add(residue)
-        root = pow(residue, (self.p + 1) // 4, self.p)
-        if root * root % self.p != residue:
-            raise Redraw("a root does not exist in this prime field")
-        return root
-
 
 class Prime(Num):
     """An element of a field, and the float that it stands for."""
@@ -442,9 +463,9 @@ class Prime(Num):
 
     def sqrt(self) -> Prime:
         """Return the root that is itself a square."""
-        if self.shadow < 0 and self.v:
-            raise Redraw("the root of a negative number")
-        return Prime(self.ring, self.ring.root(self.v), math.sqrt(max(self.shadow, 0.0)))
+        root = _root(self.v, self.ring.p)
+        self.ring.note_root(self.v, root is not None and (self.shadow >= 0 or self.v == 0))
+        return Prime(self.ring, root or 0, math.sqrt(abs(self.shadow)))
 
     def exp(self) -> Num:
         """Raise: there is no exp in a field."""
@@ -511,14 +532,6 @@ class ExponentialField(Ring):
             raise Redraw("division by zero") from None
         return Exponential(self, v, w, float(value))
 
-    def root(self, residue: int, modulus: int) -> int:
-        """Return the root that is itself a square."""
-        self.roots.add((residue, modulus))
-        root = pow(residue, (modulus + 1) // 4, modulus)
-        if root * root % modulus != residue:
-            raise Redraw("a root does not exist in this prime field")
-        return root
-
 
 class Exponential(Num):
     """An element mod p and one mod q; the second is None where an exp is in it, of which there is no exp again."""
@@ -551,10 +564,11 @@ class Exponential(Num):
 
     def sqrt(self) -> Exponential:
         """Return the root that is itself a square, in both fields."""
-        if self.shadow < 0 and self.v:
-            raise Redraw("the root of a negative number")
-        w = None if self.w is None else self.ring.root(self.w, self.ring.q)
-        return Exponential(self.ring, self.ring.root(self.v, self.ring.p), w, math.sqrt(max(self.shadow, 0.0)))
+        root = _root(self.v, self.ring.p)
+        w = None if self.w is None else _root(self.w, self.ring.q)
+        exists = root is not None and (self.w is None or w is not None) and (self.shadow >= 0 or self.v == 0)
+        self.ring.note_root((self.v, self.w), exists)
+        return Exponential(self.ring, root or 0, w, math.sqrt(abs(self.shadow)))
 
     def exp(self) -> Exponential:
         """Return e to the power of this, in the one field."""
@@ -629,12 +643,9 @@ class Rational(Num):
 
     def sqrt(self) -> Rational:
         """Return the root, if it is a fraction."""
-        self.ring.roots.add(self.v)
-        if self.v >= 0:
-            above, below = math.isqrt(self.v.numerator), math.isqrt(self.v.denominator)
-            if (above * above, below * below) == (self.v.numerator, self.v.denominator):
-                return Rational(self.ring, Fraction(above, below))
-        raise Redraw(f"the root of {self.v} is no fraction")
+        root = exact_root(self.v)
+        self.ring.note_root(self.v, root is not None)
+        return Rational(self.ring, root or Fraction(0))
 
     def exp(self) -> Num:
         """Raise: exp of a fraction is none."""
@@ -677,11 +688,17 @@ class Degrees(Ring):
     ----------
     base : Ring
         The numbers.
+
+    Attributes
+    ----------
+    supports : list of int
+        For each root in order, on which entries its number depends, as bits.
     """
 
     def __init__(self, base: Ring) -> None:
         super().__init__()
         self.base = base
+        self.supports: list[int] = []
 
     def of(self, value: Fraction) -> Degree:
         """Return the number that stands for a fraction: a constant."""
@@ -693,42 +710,45 @@ class Degree(Num):
     """A value that is a quotient of two polynomials in the entries drawn, with whole coefficients.
 
     `above` and `below` bound the degrees of the two polynomials, and `height` the binary logarithm of the sum of the
-    absolute values of the coefficients, of each of them. A root counts with half of all, rounded up.
+    absolute values of the coefficients, of each of them. A root counts with half of all, rounded up. `support` tells
+    the entries on which the value may depend, as bits.
     """
 
-    __slots__ = ("above", "below", "height", "value")
+    __slots__ = ("above", "below", "height", "support", "value")
 
-    def __init__(self, ring: Ring, value: Num, above: int, below: int, height: int) -> None:
-        self.ring, self.value, self.above, self.below, self.height = ring, value, above, below, height
+    def __init__(self, ring: Ring, value: Num, above: int, below: int, height: int, support: int = 0) -> None:
+        self.ring, self.value, self.support = ring, value, support
+        self.above, self.below, self.height = above, below, height
 
     def _plus(self, other: Any) -> Degree:
         above = max(self.above + other.below, other.above + self.below)
-        height = self.height + other.height + 1
-        return Degree(self.ring, self.value + other.value, above, self.below + other.below, height)
+        height, support = self.height + other.height + 1, self.support | other.support
+        return Degree(self.ring, self.value + other.value, above, self.below + other.below, height, support)
 
     def _times(self, other: Any) -> Degree:
-        above, below = self.above + other.above, self.below + other.below
-        return Degree(self.ring, self.value * other.value, above, below, self.height + other.height)
+        above, below, height = self.above + other.above, self.below + other.below, self.height + other.height
+        return Degree(self.ring, self.value * other.value, above, below, height, self.support | other.support)
 
     def __neg__(self) -> Degree:
-        return Degree(self.ring, -self.value, self.above, self.below, self.height)
+        return Degree(self.ring, -self.value, self.above, self.below, self.height, self.support)
 
     def reciprocal(self) -> Degree:
         """Return 1 / self."""
-        return Degree(self.ring, self.value.reciprocal(), self.below, self.above, self.height)
+        return Degree(self.ring, self.value.reciprocal(), self.below, self.above, self.height, self.support)
 
     def sqrt(self) -> Degree:
         """Return the root."""
         above, below, height = (-(-n // 2) for n in (self.above, self.below, self.height))
-        return Degree(self.ring, self.value.sqrt(), above, below, height)
+        self.ring.supports.append(self.support)
+        return Degree(self.ring, self.value.sqrt(), above, below, height, self.support)
 
     def exp(self) -> Degree:
         """Return the exponential, which counts as a new entry, of the degree of its exponent."""
-        return Degree(self.ring, self.value.exp(), max(self.above, 1), self.below, self.height)
+        return Degree(self.ring, self.value.exp(), max(self.above, 1), self.below, self.height, self.support)
 
     def log(self) -> Degree:
         """Return the logarithm, which counts as a new entry."""
-        return Degree(self.ring, self.value.log(), 1, 0, 1)
+        return Degree(self.ring, self.value.log(), 1, 0, 1, self.support)
 
     def is_zero(self) -> bool:
         """Return whether the value is 0."""
