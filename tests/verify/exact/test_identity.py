@@ -308,6 +308,15 @@ def test_a_counterexample_is_in_fractions_where_it_can_be():
     assert told.endswith(f"dx[0, 0] is {dout}, but the derivative is {Fraction(x) * Fraction(dout)}")
 
 
+def test_a_counterexample_does_not_lie_where_there_is_no_derivative():
+    def rounded(u, x):
+        dx = (x == np.max(x, axis=1, keepdims=True)) * u[:, None]
+        return dx * ((0.1 + 0.2) / 0.3)  # wrong by rounding alone, and at ties
+
+    result = exact_identity(one_input(lambda x: (np.max(x, axis=1), x), rounded), {"N": 2, "D": 6})
+    assert result.verdicts["dx"].word is Word.NOT_DECIDED
+
+
 def test_rounded_constants_are_no_disproof():
     result = exact_identity(one_input(lambda x: (x * 0.3, x), lambda u, x: u * (0.1 + 0.2)), {"N": 1, "D": 1})
     assert result.verdicts["dx"].word is Word.NOT_DECIDED

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,9 +44,10 @@ from xhat.verify.report import Word
 
 _STEPS = 2**50  # entries drawn are whole multiples of 1 / _STEPS, which floats hold exactly
 _RANGE = 2**52  # at least so many of them
-_DRAWS = 4000
+_DRAWS = 2000
 _NEW_FIELD = 16  # draws after which another prime is tried: a constant may have no root in this one
 _SHORT_DRAWS = 100  # after which a point whose roots are fractions is not looked for
+_PATIENCE = 40  # draws in which a counterexample without ties is looked for
 _AGREE = 1e-6
 _DIFFER = 1e-8
 _NOISE = 1e-6  # of dout: terms that are no more may be rounding alone
@@ -288,6 +289,7 @@ class _Fields:
                     entries = _Entries(self._problem, sizes, self._rng, draw)
                     current = (ring or self._ring)() if attempt % _NEW_FIELD == 0 else current
             current.roots.clear()
+            current.ties = 0
             try:
                 return make(_Point(self._problem, current, entries).run())
             except Redraw as reason:
@@ -343,24 +345,30 @@ class _Fields:
                 worst = max(worst, found.forward - found.backward, key=_weight)
         return worst
 
-    def counterexample(self, name: str) -> str | None:
-        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one."""
+    def counterexample(self, name: str, ties: bool) -> str | None:
+        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one.
+
+        Where two numbers that are compared are equal, there may be no derivative: such an input serves only if there is
+        no other one, and `ties` says that the gradient is known to be wrong elsewhere.
+        """
         smallest = min((*self._problem.sizes, self._sizes), key=lambda sizes: math.prod(sizes.values()))
         for sizes in (smallest, self._sizes):
             for ring in (Rationals, None):
                 for scale in _SCALES:
-                    told = self._told(name, sizes, ring, scale)
+                    patience = iter(range(_PATIENCE))
+
+                    def make(point: _Point, patience: Iterator[int] = patience) -> str | None:
+                        if point.ring.ties and next(patience, None) is not None:
+                            raise Redraw("two numbers are equal")
+                        return None if point.ring.ties and not ties else point.told(name)
+
+                    try:
+                        told = self._found(make, sizes, functools.partial(self._short, scale), ring)
+                    except Exception:  # there is none of this kind; why, the trials have told
+                        continue
                     if told is not None:
                         return told
         return None
-
-    def _told(
-        self, name: str, sizes: Mapping[str, int], ring: Callable[[], Ring] | None, scale: Fraction
-    ) -> str | None:
-        try:
-            return self._found(lambda point: point.told(name), sizes, functools.partial(self._short, scale), ring)
-        except Exception:  # there is none of this kind; why, the trials have told
-            return None
 
 
 def exact_identity(
@@ -436,7 +444,8 @@ def _verdict(
             return _undecided(error, problem)
     differences = [difference for difference in found if isinstance(difference, _Difference)]
     if not all(difference.zero for difference in differences):
-        told = fields.counterexample(name)
+        seen = any(not difference.zero and difference.relative > _DIFFER for difference in differences)
+        told = fields.counterexample(name, ties=seen)
         if told is not None:
             return ExactVerdict(Word.DISPROVED, f"d{name} is not the gradient of your forward", told)
         return ExactVerdict(

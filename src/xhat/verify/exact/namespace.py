@@ -75,7 +75,7 @@ _MOVES: Mapping[str, str] = {
 _FILLS: Mapping[str, str] = {"pad": "pad_width mode constant_values", "diag": "k", "tril": "k", "triu": "k"}
 _PRODUCTS: Mapping[str, str] = {"dot": "", "outer": "", "inner": "", "vdot": "", "tensordot": "axes", "trace": ""}
 _INDICES = "ndindex unravel_index ravel_multi_index ix_ indices meshgrid nonzero argwhere flatnonzero shape ndim size"
-_SAME = "newaxis inf ndarray integer floating generic errstate s_ index_exp isscalar iterable"
+_SAME = "newaxis inf ndarray integer floating generic errstate s_ index_exp isscalar iterable iinfo min_scalar_type"
 _INTEGERS = "int8 int16 int32 int64 uint8 uint16 uint32 uint64 intp int_ bool bool_"
 _FLOATS = "float16 float32 float64 float128 longdouble double single half"
 _METHODS = "sum prod mean var std max min any all cumsum argmax argmin argsort clip"
@@ -665,6 +665,7 @@ class ExactWorld:
             names[name] = self._method(name)
         names |= {"amax": names["max"], "amin": names["min"]}
         names |= {
+            "average": self._average,
             "where": self._where,
             "einsum": self._einsum,
             "sort": self._sort,
@@ -746,6 +747,15 @@ class ExactWorld:
         array = _wrap(_array(a, self._ring).copy(), self._ring)
         array.sort(axis=axis, **named)
         return array
+
+    def _average(self, a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = False) -> Any:
+        values = exact_array(a, self._ring)
+        if weights is None:
+            return values.mean(axis=axis, keepdims=keepdims)
+        shares = exact_array(weights, self._ring)
+        if shares.shape != values.shape:
+            raise Unsupported("np.average with weights of another shape is not modelled")
+        return (values * shares).sum(axis=axis, keepdims=keepdims) / shares.sum(axis=axis, keepdims=keepdims)
 
     def _count_nonzero(self, a: Any, axis: Any = None, keepdims: Any = False) -> Any:
         return self._method("sum")(

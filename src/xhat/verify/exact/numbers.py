@@ -142,6 +142,8 @@ class Ring(ABC):
         How floats were read.
     branches : int
         Comparisons made.
+    ties : int
+        Those of them that found two numbers equal: there a function may have no derivative.
     roots : set
         What roots were taken of.
     missing : list of bool, optional
@@ -151,6 +153,7 @@ class Ring(ABC):
     def __init__(self) -> None:
         self.literals: dict[float, Fraction] = {}
         self.branches = 0
+        self.ties = 0
         self.roots: set[Any] = set()
         self.missing: list[bool] | None = None
 
@@ -237,6 +240,7 @@ class Num(ABC):
         """Return whether this is below another, as real numbers are."""
         self.ring.branches += 1
         if self._same(other):
+            self.ring.ties += 1
             return False
         a, b = self.real(), other.real()
         if abs(a - b) <= _AMBIGUOUS * (abs(a) + abs(b)):
@@ -372,6 +376,9 @@ class Num(ABC):
 
     def __bool__(self) -> bool:
         raise Unsupported("the truth value of a number is not modelled: compare it")
+
+    def __format__(self, spec: str) -> str:
+        return format(self.real(), spec)
 
     def _refused(self, *_: Any) -> Any:
         raise Unsupported("rounding to a float or to an integer is not modelled: it is not exact")
@@ -672,6 +679,7 @@ class Rational(Num):
 
     def _less(self, other: Any) -> bool:
         self.ring.branches += 1
+        self.ring.ties += self.v == other.v
         return self.v < other.v
 
     def __hash__(self) -> int:
