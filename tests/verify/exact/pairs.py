@@ -215,7 +215,8 @@ def relu_masked_backward(dout, cache):
 
 def dropout(x, dropout_param):
     p = dropout_param["p"]
-    np.random.seed(dropout_param["seed"])
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
     mask = (np.random.rand(*x.shape) < p) / p
     return (x * mask).astype(x.dtype, copy=False), (dropout_param, mask)
 
@@ -407,6 +408,7 @@ RIGHT = {
     "relu": (problem(relu, relu_backward, {"x": "N D"}), ND),
     "relu, a mask written": (problem(relu, relu_masked_backward, {"x": "N D"}), ND),
     "leaky relu": (problem(leaky, leaky_backward, {"x": "N D"}), ND),
+    "dropout without a seed": (problem(dropout, dropout_backward, {"x": "N D"}, dropout_param={"p": 0.5}), ND),
     "dropout": (problem(dropout, dropout_backward, {"x": "N D"}, dropout_param={"p": 0.7, "seed": 3}), ND),
     "convolution": (problem(conv, conv_backward, IMAGES, conv_param={"pad": 1, "stride": 1}), CONV),
     "max pool": (problem(pool, pool_backward, {"x": "N C H H"}, size=2), POOL),

@@ -8,6 +8,7 @@ from tests.verify.exact import pairs
 from tests.verify.exact.pairs import EPS, IMAGES, LABELS, NC, ND, NORM, POOL, QKV, RIGHT, problem
 
 from xhat.verify.exact import exact_identity
+from xhat.verify.exact.identity import _Fields
 from xhat.verify.report import Word
 
 X = {"x": "N D"}
@@ -308,13 +309,33 @@ def test_a_counterexample_is_in_fractions_where_it_can_be():
     assert told.endswith(f"dx[0, 0] is {dout}, but the derivative is {Fraction(x) * Fraction(dout)}")
 
 
-def test_a_counterexample_does_not_lie_where_there_is_no_derivative():
-    def rounded(u, x):
-        dx = (x == np.max(x, axis=1, keepdims=True)) * u[:, None]
-        return dx * ((0.1 + 0.2) / 0.3)  # wrong by rounding alone, and at ties
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_counterexample_lies_at_a_tie_only_if_the_gradient_is_wrong_elsewhere(ties):
+    posed = one_input(lambda x: (np.maximum(x, x), x), lambda u, x: 2 * u)
+    told = _Fields(posed, {"N": 1, "D": 1}, 0, 61).counterexample("x", ties=ties)
+    assert (told is not None) is ties
 
-    result = exact_identity(one_input(lambda x: (np.max(x, axis=1), x), rounded), {"N": 2, "D": 6})
-    assert result.verdicts["dx"].word is Word.NOT_DECIDED
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_root_of_the_wrong_sign_never_passes_however_few_the_points(seed):
+    posed = one_input(lambda x: (np.sqrt(x * x), x), lambda u, x: u)
+    result = exact_identity(posed, {"N": 1, "D": 1}, trials=1, seed=seed)
+    positive = result.verdicts["dx"].word is Word.EXACT
+    assert positive <= (random_sign(posed, seed) > 0)
+
+
+def random_sign(posed, seed):
+    """Return the sign of the entry at the point that this seed leads to."""
+    point, _ = _Fields(posed, {"N": 1, "D": 1}, seed, 61).trial()
+    return point.values["x"][0, 0].real()
+
+
+def test_many_roots_are_found_soon():
+    posed, _ = RIGHT["layer norm"]
+    result = exact_identity(posed, {"N": 10, "D": 2}, trials=2)
+    assert {v.word for v in result.verdicts.values()} == {Word.EXACT}
+    assert result.roots == 10
+    assert result.redraws < 40  # all ten exist at once in one draw of 1024
 
 
 def test_rounded_constants_are_no_disproof():
