@@ -147,7 +147,7 @@ class Ring(ABC):
     roots : set
         What roots were taken of.
     missing : list of bool, optional
-        Where this is a list, a root that does not exist is no error, and the list tells it of each root in order.
+        Where this is a list, a root that does not exist is 1 and no error, and the list tells it of each root in order.
     """
 
     def __init__(self) -> None:
@@ -472,7 +472,7 @@ class Prime(Num):
         """Return the root that is itself a square."""
         root = _root(self.v, self.ring.p)
         self.ring.note_root(self.v, root is not None and (self.shadow >= 0 or self.v == 0))
-        return Prime(self.ring, root or 0, math.sqrt(abs(self.shadow)))
+        return Prime(self.ring, 1 if root is None else root, math.sqrt(abs(self.shadow)))
 
     def exp(self) -> Num:
         """Raise: there is no exp in a field."""
@@ -575,7 +575,8 @@ class Exponential(Num):
         w = None if self.w is None else _root(self.w, self.ring.q)
         exists = root is not None and (self.w is None or w is not None) and (self.shadow >= 0 or self.v == 0)
         self.ring.note_root((self.v, self.w), exists)
-        return Exponential(self.ring, root or 0, w, math.sqrt(abs(self.shadow)))
+        w = 1 if w is None and self.w is not None else w
+        return Exponential(self.ring, 1 if root is None else root, w, math.sqrt(abs(self.shadow)))
 
     def exp(self) -> Exponential:
         """Return e to the power of this, in the one field."""
@@ -652,7 +653,7 @@ class Rational(Num):
         """Return the root, if it is a fraction."""
         root = exact_root(self.v)
         self.ring.note_root(self.v, root is not None)
-        return Rational(self.ring, root or Fraction(0))
+        return Rational(self.ring, Fraction(1) if root is None else root)
 
     def exp(self) -> Num:
         """Raise: exp of a fraction is none."""
