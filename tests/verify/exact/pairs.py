@@ -1,5 +1,7 @@
 """Layers as people write them, and wrong ones, for the test of gradients without rounding."""
 
+# ruff: noqa: NPY002, RUF059  written as people write it
+
 import math
 
 import numpy as np
@@ -71,7 +73,7 @@ def batch_closed(x, gamma, beta, eps):
     mean, var = x.mean(axis=0), x.var(axis=0)
     rstd = (var + eps) ** -0.5
     x_hat = (x - mean) * rstd
-    return gamma * x_hat + beta, dict(x_hat=x_hat, gamma=gamma, rstd=rstd)
+    return gamma * x_hat + beta, {"x_hat": x_hat, "gamma": gamma, "rstd": rstd}
 
 
 def batch_closed_backward(dout, cache):
@@ -213,7 +215,8 @@ def relu_masked_backward(dout, cache):
 
 def dropout(x, dropout_param):
     p = dropout_param["p"]
-    np.random.seed(dropout_param["seed"])
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
     mask = (np.random.rand(*x.shape) < p) / p
     return (x * mask).astype(x.dtype, copy=False), (dropout_param, mask)
 
@@ -266,8 +269,8 @@ def pool_backward(dout, cache):
     dx = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(dout.shape):
         window = x[n, c, i * size : (i + 1) * size, j * size : (j + 1) * size]
-        k, l = np.unravel_index(np.argmax(window, axis=None), window.shape)
-        dx[n, c, i * size + k, j * size + l] = dout[n, c, i, j]
+        k, m = np.unravel_index(np.argmax(window, axis=None), window.shape)
+        dx[n, c, i * size + k, j * size + m] = dout[n, c, i, j]
     return dx
 
 
@@ -405,6 +408,7 @@ RIGHT = {
     "relu": (problem(relu, relu_backward, {"x": "N D"}), ND),
     "relu, a mask written": (problem(relu, relu_masked_backward, {"x": "N D"}), ND),
     "leaky relu": (problem(leaky, leaky_backward, {"x": "N D"}), ND),
+    "dropout without a seed": (problem(dropout, dropout_backward, {"x": "N D"}, dropout_param={"p": 0.5}), ND),
     "dropout": (problem(dropout, dropout_backward, {"x": "N D"}, dropout_param={"p": 0.7, "seed": 3}), ND),
     "convolution": (problem(conv, conv_backward, IMAGES, conv_param={"pad": 1, "stride": 1}), CONV),
     "max pool": (problem(pool, pool_backward, {"x": "N C H H"}, size=2), POOL),

@@ -1,11 +1,14 @@
+# ruff: noqa: RUF059  written as people write it
+
 from fractions import Fraction
 
 import numpy as np
 import pytest
-
 from tests.verify.exact import pairs
 from tests.verify.exact.pairs import EPS, IMAGES, LABELS, NC, ND, NORM, POOL, QKV, RIGHT, problem
+
 from xhat.verify.exact import exact_identity
+from xhat.verify.exact.identity import _Fields
 from xhat.verify.report import Word
 
 X = {"x": "N D"}
@@ -55,7 +58,7 @@ def eps_twice(dout, cache):
 def unbiased(x, gamma, beta, eps):
     var = x.var(axis=0, ddof=1)
     x_hat = (x - x.mean(axis=0)) / np.sqrt(var + eps)
-    return gamma * x_hat + beta, dict(x_hat=x_hat, gamma=gamma, rstd=1 / np.sqrt(var + eps))
+    return gamma * x_hat + beta, {"x_hat": x_hat, "gamma": gamma, "rstd": 1 / np.sqrt(var + eps)}
 
 
 def one_input(forward, backward, **constants):
@@ -268,7 +271,6 @@ UNDECIDED = {
         lambda u, x: u * x / np.sqrt(x * x),
         "the sign of a root is not known",
     ),
-    "no root anywhere": (lambda x: (np.sqrt(-1 - x * x), x), identity, "the root of a negative number"),
 }
 
 
@@ -278,6 +280,13 @@ def test_what_is_not_modelled_is_not_decided(name):
     result = exact_identity(one_input(forward, backward), {"N": 3, "D": 2})
     assert result.verdicts["dx"].word is Word.NOT_DECIDED
     assert message in result.verdicts["dx"].message
+
+
+def test_a_root_that_exists_nowhere_is_not_looked_for_without_end(monkeypatch):
+    monkeypatch.setattr("xhat.verify.exact.identity._DRAWS", 50)
+    result = exact_identity(one_input(lambda x: (np.sqrt(-1 - x * x), x), identity), {"N": 3, "D": 2})
+    assert result.verdicts["dx"].word is Word.NOT_DECIDED
+    assert result.verdicts["dx"].message == "no input was found in 50 draws: a root does not exist"
 
 
 def test_the_line_is_told():
@@ -298,6 +307,35 @@ def test_a_counterexample_is_in_fractions_where_it_can_be():
     assert "." not in told.replace("..", "")
     x, dout = told.split("x = [[")[1].split("]]")[0], told.split("dout = [[")[1].split("]]")[0]
     assert told.endswith(f"dx[0, 0] is {dout}, but the derivative is {Fraction(x) * Fraction(dout)}")
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_counterexample_lies_at_a_tie_only_if_the_gradient_is_wrong_elsewhere(ties):
+    posed = one_input(lambda x: (np.maximum(x, x), x), lambda u, x: 2 * u)
+    told = _Fields(posed, {"N": 1, "D": 1}, 0, 61).counterexample("x", ties=ties)
+    assert (told is not None) is ties
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_root_of_the_wrong_sign_never_passes_however_few_the_points(seed):
+    posed = one_input(lambda x: (np.sqrt(x * x), x), lambda u, x: u)
+    result = exact_identity(posed, {"N": 1, "D": 1}, trials=1, seed=seed)
+    positive = result.verdicts["dx"].word is Word.EXACT
+    assert positive <= (random_sign(posed, seed) > 0)
+
+
+def random_sign(posed, seed):
+    """Return the sign of the entry at the point that this seed leads to."""
+    point, _ = _Fields(posed, {"N": 1, "D": 1}, seed, 61).trial()
+    return point.values["x"][0, 0].real()
+
+
+def test_many_roots_are_found_soon():
+    posed, _ = RIGHT["layer norm"]
+    result = exact_identity(posed, {"N": 10, "D": 2}, trials=2)
+    assert {v.word for v in result.verdicts.values()} == {Word.EXACT}
+    assert result.roots == 10
+    assert result.redraws < 40  # all ten exist at once in one draw of 1024
 
 
 def test_rounded_constants_are_no_disproof():

@@ -1,15 +1,15 @@
 """Whether <u, J v> = <backward(u), v>, without rounding, at random points of large finite fields.
 
-J v comes from the user's own forward pass, run on dual numbers. Both sides are quotients of polynomials in the entries drawn. If
-they are not the same, then at a random point they are equal with a probability that follows from the degree.
+J v comes from the user's own forward pass, run on dual numbers. Both sides are quotients of polynomials in the entries
+drawn. If they are not the same, then at a random point they are equal with a probability that follows from the degree.
 
-Every number carries the float that it stands for, so that each point is judged twice: EXACT needs both sides equal in the field, and
-as floats but for rounding; DISPROVED needs an input at which they differ in both.
+Every number carries the float that it stands for, so that each point is judged twice: EXACT needs both sides equal in
+the field, and as floats but for rounding; DISPROVED needs an input at which they differ in both.
 
-The probability, for one point and one prime, with entries drawn from a set of S numbers, with polynomials of degree d and with
-coefficients below 2^h, and with k roots: roots multiply the degree by at most 2^k (the product over the signs of the roots is a
-polynomial), and points at which all roots exist are one in 2^k. Hence d 4^k / S (Schwartz 1980, Zippel 1979), and for
-the random prime to divide all coefficients h 2^k / (bits - 1) / (number of such primes).
+The probability, for one point and one prime, with entries drawn from a set of S numbers, polynomials of degree d with
+coefficients below 2^h, and k roots: roots multiply the degree by at most 2^k (the product over the signs of the roots
+is a polynomial), and points at which all roots exist are one in 2^k. Hence d 4^k / S (Schwartz 1980, Zippel 1979), and
+for the random prime to divide all coefficients h 2^k / (bits - 1) / (number of such primes).
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from xhat.verify.exact.namespace import ExactArray, ExactWorld, exact_array
+from xhat.verify.exact.namespace import ExactWorld, exact_array
 from xhat.verify.exact.numbers import (
     Degree,
     Degrees,
     Dual,
     ExponentialField,
     Field,
+    NoRoot,
     Num,
     Rationals,
     Redraw,
@@ -43,14 +44,17 @@ from xhat.verify.report import Word
 
 _STEPS = 2**50  # entries drawn are whole multiples of 1 / _STEPS, which floats hold exactly
 _RANGE = 2**52  # at least so many of them
-_DRAWS = 4000
+_DRAWS = 2000
 _NEW_FIELD = 16  # draws after which another prime is tried: a constant may have no root in this one
 _SHORT_DRAWS = 100  # after which a point whose roots are fractions is not looked for
+_PATIENCE = 40  # draws in which a counterexample without ties is looked for
 _AGREE = 1e-6
 _DIFFER = 1e-8
 _NOISE = 1e-6  # of dout: terms that are no more may be rounding alone
 _SCALES = (Fraction(1), Fraction(1, 100), Fraction(1, 2000))
 _ENTRIES = 64  # of an input that are tried for a counterexample
+
+_Made = TypeVar("_Made")
 
 Draw = Callable[[bool], Fraction]
 """Draws an entry; positive where asked."""
@@ -68,8 +72,8 @@ class ExactVerdict(NamedTuple):
 class ExactResult(NamedTuple):
     """What the test found, and what it rests on.
 
-    `log2_failure` is the binary logarithm of the probability with which a wrong gradient would have passed, on the branches
-    taken; with exp it rests on a conjecture (that a polynomial in exponentials is as seldom zero as another one).
+    `log2_failure` is the binary logarithm of the probability with which a wrong gradient would have passed, on the
+    branches taken; with exp it rests on a conjecture (a polynomial in exponentials is as seldom zero as another one).
     """
 
     verdicts: dict[str, ExactVerdict]
@@ -107,55 +111,94 @@ class _WrongShape(Exception):  # noqa: N818  a finding
     """A gradient has not the shape of its input."""
 
 
+class _Entries:
+    """The entries of the inputs, as fractions: drawn at random, and again where it is asked for.
+
+    Parameters
+    ----------
+    problem : Problem
+        Whose inputs.
+    sizes : mapping of str to int
+        The sizes.
+    rng : random.Random
+        Draws class numbers.
+    draw : callable
+        Draws fractions.
+    """
+
+    def __init__(self, problem: Problem, sizes: Mapping[str, int], rng: random.Random, draw: Draw) -> None:
+        self.sizes, self.draw = sizes, draw
+        self.shapes = {name: problem.shape(name, sizes) for name in problem.inputs}
+        self.flat = [draw(False) for shape in self.shapes.values() for _ in range(math.prod(shape))]
+        self.scalars = {name: draw(True) for name in problem.scalars}
+        self.labels: dict[str, Any] = {}
+        for name, (axis, classes) in problem.labels.items():
+            below = size(classes, sizes)
+            self.labels[name] = np.array([rng.randrange(below) for _ in range(size(axis, sizes))])
+
+    def again(self, which: int) -> None:
+        """Draw again the entries whose bits are set."""
+        for i in range(len(self.flat)):
+            if which >> i & 1:
+                self.flat[i] = self.draw(False)
+
+    def values(self, ring: Ring, enter: Callable[[Fraction, int], Num]) -> dict[str, Any]:
+        """Return what the forward pass is called with, in the numbers of a ring."""
+        values: dict[str, Any] = {**self.sizes, **self.labels}
+        numbers = (enter(entry, 1 << i) for i, entry in enumerate(self.flat))
+        for name, shape in self.shapes.items():
+            flat = np.empty(math.prod(shape), object)
+            for i in range(flat.size):
+                flat[i] = next(numbers)
+            values[name] = exact_array(flat.reshape(shape), ring)
+        return {**values, **{name: enter(value, 0) for name, value in self.scalars.items()}}
+
+
 class _Point:
-    """A problem on one kind of number, at one random point.
+    """A problem on one kind of number, at one point.
 
     Parameters
     ----------
     problem : Problem
         With the user's own functions.
-    sizes : mapping of str to int
-        The sizes.
     ring : Ring
         The numbers.
-    rng : random.Random
-        Draws labels.
-    draw : callable
-        Draws entries.
+    entries : _Entries
+        The point.
     enter : callable, optional
-        Makes a number of the ring out of an entry drawn.
+        Makes a number of the ring out of an entry and its bit.
     """
 
     def __init__(
         self,
         problem: Problem,
-        sizes: Mapping[str, int],
         ring: Ring,
-        rng: random.Random,
-        draw: Draw,
-        enter: Callable[[Fraction], Num] | None = None,
+        entries: _Entries,
+        enter: Callable[[Fraction, int], Num] | None = None,
     ) -> None:
-        self.ring, self.sizes = ring, sizes
+        self.ring = ring
         self._world = ExactWorld(ring)
         self._problem = problem.on(Rebinding(self._world))
-        self._draw, self._enter = draw, enter or ring.of
-        self.values: dict[str, Any] = dict(sizes)
-        for name in problem.inputs:
-            self.values[name] = self.entries(problem.shape(name, sizes))
-        for name, (axis, classes) in problem.labels.items():
-            below = size(classes, sizes)
-            self.values[name] = np.array([rng.randrange(below) for _ in range(size(axis, sizes))])
-        for name in problem.scalars:
-            self.values[name] = self._enter(draw(True))
-        self.y, cache = self.forward(self.values)
-        self.dy: Any = self._enter(draw(False)) if np.shape(self.y) == () else self.entries(np.shape(self.y))
-        self.gradients = self._problem.run_backward(_copied(self.dy), cache)
+        self.origin = entries
+        self._draw = entries.draw
+        self._enter = enter or self._plain
+        self.values = entries.values(ring, self._enter)
 
-    def entries(self, shape: tuple[int, ...]) -> ExactArray:
+    def _plain(self, entry: Fraction, _: int) -> Num:
+        return self.ring.of(entry)
+
+    def run(self) -> _Point:
+        """Run both passes."""
+        self.y, cache = self.forward(self.values)
+        self.dy: Any = self._enter(self._draw(False), 0) if np.shape(self.y) == () else self.entries(np.shape(self.y))
+        self.gradients = self._problem.run_backward(_copied(self.dy), cache)
+        return self
+
+    def entries(self, shape: tuple[int, ...]) -> Any:
         """Return an array of entries drawn."""
         flat = np.empty(math.prod(shape), object)
         for i in range(flat.size):
-            flat[i] = self._enter(self._draw(False))
+            flat[i] = self._enter(self._draw(False), 0)
         return exact_array(flat.reshape(shape), self.ring)
 
     def forward(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -164,7 +207,7 @@ class _Point:
         y, cache = self._problem.run_forward({name: _copied(value) for name, value in values.items()})
         return (y if isinstance(y, Num) else exact_array(y, self.ring)), cache
 
-    def difference(self, name: str, direction: ExactArray | None = None) -> _Difference:
+    def difference(self, name: str, direction: Any = None) -> _Difference:
         """Return the two sides for one input, along a random direction or the one given."""
         gradient = self.gradients["d" + name]
         x = self.values[name]
@@ -225,68 +268,107 @@ class _Fields:
         count = self._rng.choice((1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13))
         return scale * Fraction(count if positive or self._rng.getrandbits(1) else -count, self._rng.choice((1, 2, 4)))
 
-    def _found(self, make: Callable[[Ring], Any], ring: Callable[[], Ring], draws: int = _DRAWS) -> Any:
-        current = ring()
+    def _found(
+        self,
+        make: Callable[[_Point], _Made],
+        sizes: Mapping[str, int],
+        draw: Draw,
+        ring: Callable[[], Ring] | None = None,
+    ) -> _Made:
+        """Return what is made of a random point at which all roots exist and nothing is divided by zero."""
+        draws = _DRAWS if ring is None else _SHORT_DRAWS
+        current = (ring or self._ring)()
+        why: Redraw | None = None
+        entries = _Entries(self._problem, sizes, self._rng, draw)
         for attempt in range(draws):
-            if attempt and attempt % _NEW_FIELD == 0:
-                current = ring()
+            if attempt:
+                which = self._missing(current, entries) if isinstance(why, NoRoot) else None
+                if which:
+                    entries.again(which)
+                else:
+                    entries = _Entries(self._problem, sizes, self._rng, draw)
+                    current = (ring or self._ring)() if attempt % _NEW_FIELD == 0 else current
             current.roots.clear()
+            current.ties = 0
             try:
-                return make(current)
+                return make(_Point(self._problem, current, entries).run())
             except Redraw as reason:
                 self.redraws += 1
                 why = reason
             except Transcendental:
-                if self.exponential or isinstance(current, Rationals):
+                if self.exponential or ring is not None:
                     raise
                 self.exponential = True
-                current = ring()
-        raise Unsupported(f"no input was found in {draws} draws: {why}")  # pyright: ignore[reportPossiblyUnboundVariable]
+                current, why = self._ring(), None
+        raise Unsupported(f"no input was found in {draws} draws: {why}")
+
+    def _missing(self, ring: Ring, entries: _Entries) -> int:
+        """Return which entries to draw again, for roots to exist that do not, and all that hang together with them.
+
+        Roots of numbers that share no entry exist independently of each other. Each group of entries is drawn again
+        until all of its own roots exist, which leaves each point at which all roots exist as likely as another.
+        """
+        degrees = Degrees(ring)
+        ring.missing = []
+        point = _Point(self._problem, degrees, entries, functools.partial(_entry, degrees))
+        try:
+            point.forward(point.values)
+            missing = ring.missing
+        except Redraw:
+            return 0
+        finally:
+            ring.missing = None
+        groups: list[tuple[int, bool]] = []
+        for support, absent in zip(degrees.supports, missing, strict=True):
+            apart = [group for group in groups if not group[0] & support]
+            joined = [group for group in groups if group[0] & support]
+            whole = functools.reduce(int.__or__, (group[0] for group in joined), support)
+            groups = [*apart, (whole, absent or any(group[1] for group in joined))]
+        return functools.reduce(int.__or__, (support for support, absent in groups if absent), 0)
 
     def trial(self) -> tuple[_Point, dict[str, _Difference | Exception]]:
         """Return a random point, and the two sides there, or the error, for each input."""
 
-        def make(ring: Ring) -> tuple[_Point, dict[str, _Difference | Exception]]:
-            point = _Point(self._problem, self._sizes, ring, self._rng, self._wide)
+        def make(point: _Point) -> tuple[_Point, dict[str, _Difference | Exception]]:
             return point, {name: _judged(point, name) for name in self._problem.inputs}
 
-        return self._found(make, self._ring)
+        return self._found(make, self._sizes, self._wide)
 
     def degree(self, point: _Point) -> Degree:
-        """Return the largest degree of a difference."""
+        """Return the largest degree of a difference, on the branches taken at a point."""
         ring = Degrees(point.ring)
+        posed = _Point(self._problem, ring, point.origin, functools.partial(_entry, ring)).run()
+        worst: Any = ring(0)
+        for name in self._problem.inputs:
+            found = _judged(posed, name)
+            if isinstance(found, _Difference):
+                worst = max(worst, found.forward - found.backward, key=_weight)
+        return worst
 
-        def make(_: Ring) -> Degree:
-            posed = _Point(self._problem, self._sizes, ring, self._rng, self._wide, lambda e: _entry(ring, e))
-            worst = ring(0)
-            for name in self._problem.inputs:
-                found = _judged(posed, name)
-                if isinstance(found, _Difference):
-                    worst = max(worst, found.forward - found.backward, key=_weight)
-            return worst
+    def counterexample(self, name: str, ties: bool) -> str | None:
+        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one.
 
-        return self._found(make, lambda: point.ring)
-
-    def counterexample(self, name: str) -> str | None:
-        """Return an input at which a gradient is wrong: the smallest, and in fractions, if there is one, else in floats."""
+        Where two numbers that are compared are equal, there may be no derivative: such an input serves only if there is
+        no other one, and `ties` says that the gradient is known to be wrong elsewhere.
+        """
         smallest = min((*self._problem.sizes, self._sizes), key=lambda sizes: math.prod(sizes.values()))
         for sizes in (smallest, self._sizes):
-            for ring in (Rationals, self._ring):
+            for ring in (Rationals, None):
                 for scale in _SCALES:
-                    told = self._told(name, sizes, ring, scale)
+                    patience = iter(range(_PATIENCE))
+
+                    def make(point: _Point, patience: Iterator[int] = patience) -> str | None:
+                        if point.ring.ties and next(patience, None) is not None:
+                            raise Redraw("two numbers are equal")
+                        return None if point.ring.ties and not ties else point.told(name)
+
+                    try:
+                        told = self._found(make, sizes, functools.partial(self._short, scale), ring)
+                    except Exception:  # there is none of this kind; why, the trials have told
+                        continue
                     if told is not None:
                         return told
         return None
-
-    def _told(self, name: str, sizes: Mapping[str, int], ring: Callable[[], Ring], scale: Fraction) -> str | None:
-        def make(ring: Ring) -> str | None:
-            draw = functools.partial(self._short, scale)
-            return _Point(self._problem, sizes, ring, self._rng, draw).told(name)
-
-        try:
-            return self._found(make, ring, _SHORT_DRAWS if ring is Rationals else _DRAWS)
-        except Exception:  # there is none of this kind; why, the trials have told
-            return None
 
 
 def exact_identity(
@@ -362,7 +444,8 @@ def _verdict(
             return _undecided(error, problem)
     differences = [difference for difference in found if isinstance(difference, _Difference)]
     if not all(difference.zero for difference in differences):
-        told = fields.counterexample(name)
+        seen = any(not difference.zero and difference.relative > _DIFFER for difference in differences)
+        told = fields.counterexample(name, ties=seen)
         if told is not None:
             return ExactVerdict(Word.DISPROVED, f"d{name} is not the gradient of your forward", told)
         return ExactVerdict(
@@ -431,8 +514,8 @@ def _judged(point: _Point, name: str) -> _Difference | Exception:
         return error
 
 
-def _entry(ring: Degrees, value: Fraction) -> Degree:
-    return Degree(ring, ring.base.of(value), 1, 0, 1)
+def _entry(ring: Degrees, value: Fraction, bit: int) -> Degree:
+    return Degree(ring, ring.base.of(value), 1, 0, 1, bit)
 
 
 def _weight(degree: Any) -> int:
@@ -440,7 +523,7 @@ def _weight(degree: Any) -> int:
 
 
 def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return value.copy() if isinstance(value, np.ndarray) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _flat(values: Any) -> list[Any]:

@@ -1,26 +1,26 @@
 """The NumPy that is modelled for exact numbers, and the array that they stand in.
 
-What a user's code may call stands in tables here; everything else is refused by its name. An array of floats becomes an array of
-objects that are exact numbers. Arrays of integers and truth values stay what they are, since NumPy's loops are exact on them.
-Memory is NumPy's own: views share it, and operators in place write into it.
+What a user's code may call stands in tables here; everything else is refused by its name. An array of floats becomes
+an array of objects that are exact numbers. Arrays of integers and truth values stay what they are, since NumPy's loops
+are exact on them. Memory is NumPy's own: views share it, and operators in place write into it.
 """
+
+# pyright: reportIncompatibleMethodOverride=false
+# What NumPy's own methods take besides, they take by position and by overloads; here it is refused.
 
 from __future__ import annotations
 
 import functools
 import math
 import operator
-import random as _random
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from xhat.verify.exact.numbers import Num, Redraw, Ring, as_fraction
+from xhat.verify.exact.numbers import Num, Ring, as_fraction, exact_root
 from xhat.verify.problem import Unsupported
 
 _ARITHMETIC = "add subtract multiply negative positive square absolute sign maximum minimum power matmul conjugate"
@@ -30,7 +30,7 @@ _LOGICAL = "logical_and logical_or logical_not logical_xor bitwise_and bitwise_o
 _WHOLE = "floor_divide remainder"
 _FINITE = "isnan isinf isfinite"
 _UFUNCS = frozenset(" ".join((_ARITHMETIC, _ROUNDING, _COMPARISONS, _LOGICAL, _WHOLE, _FINITE)).split())
-_REDUCTIONS = frozenset("add multiply maximum minimum logical_and logical_or bitwise_and bitwise_or".split())
+_REDUCTIONS = ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or", "bitwise_and", "bitwise_or")
 _OTHER_NAMES = {"abs": "absolute", "mod": "remainder", "conj": "conjugate", "bitwise_not": "invert", "pow": "power"}
 
 # functions that move entries and compute nothing, and what they may be told by name
@@ -75,10 +75,10 @@ _MOVES: Mapping[str, str] = {
 _FILLS: Mapping[str, str] = {"pad": "pad_width mode constant_values", "diag": "k", "tril": "k", "triu": "k"}
 _PRODUCTS: Mapping[str, str] = {"dot": "", "outer": "", "inner": "", "vdot": "", "tensordot": "axes", "trace": ""}
 _INDICES = "ndindex unravel_index ravel_multi_index ix_ indices meshgrid nonzero argwhere flatnonzero shape ndim size"
-_SAME = "newaxis inf ndarray integer floating generic errstate s_ index_exp isscalar iterable"
+_SAME = "newaxis inf ndarray integer floating generic errstate s_ index_exp isscalar iterable iinfo min_scalar_type"
 _INTEGERS = "int8 int16 int32 int64 uint8 uint16 uint32 uint64 intp int_ bool bool_"
 _FLOATS = "float16 float32 float64 float128 longdouble double single half"
-_BY_ORDER = ("argmax", "argmin", "argsort", "sort")
+_METHODS = "sum prod mean var std max min any all cumsum argmax argmin argsort clip"
 _REFUSED_METHODS = (
     "argpartition byteswap choose compress cumprod getfield partition put round searchsorted setfield setflags "
     "to_device tobytes tofile view"
@@ -334,7 +334,7 @@ def _refuse(name: str, **named: Any) -> None:
 def _count(array: np.ndarray[Any, Any], axis: Any) -> int:
     if axis is None:
         return array.size
-    return math.prod(array.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))
+    return math.prod(np.array(array.shape)[np.atleast_1d(axis)].tolist())
 
 
 def _reduce(ufunc: Any, array: Any, axis: Any, keepdims: Any) -> Any:
@@ -387,7 +387,7 @@ def _apply(ring: Ring, ufunc: Any, method: str, inputs: tuple[Any, ...], named: 
         allowed["out"] = _plain(target)
     result = getattr(ufunc, method)(*arrays, **allowed)
     if target is not None:
-        return target
+        return cast(Any, target)
     if not native and not isinstance(result, np.ndarray | Num | bool | np.bool_):
         return ring(result)  # the sum of nothing
     if name == "sign" and not native:
@@ -429,11 +429,8 @@ def constant_root(value: Any, ring: Ring) -> Num:
     fraction = as_fraction(value)
     if fraction is None:
         raise TypeError(f"expected a number, got {type(value).__name__}")
-    if fraction >= 0:
-        above, below = math.isqrt(fraction.numerator), math.isqrt(fraction.denominator)
-        if Fraction(above * above, below * below) == fraction:
-            return ring(Fraction(above, below))
-    return ring(value).sqrt()
+    root = exact_root(fraction)
+    return ring(value).sqrt() if root is None else ring(root)
 
 
 def _product(function: Any, args: tuple[Any, ...], named: dict[str, Any], ring: Ring, arrays: int = 2) -> Any:
@@ -638,8 +635,7 @@ class ExactWorld:
             return array(a, dtype, copy=copy, order=order)
 
         def arange(*bounds: Any, dtype: Any = None) -> Any:
-            values: Any = np.arange(*bounds)
-            return asarray(values, dtype)
+            return asarray(np.arange(*bounds), dtype)
 
         def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = float) -> Any:
             return _typed(np.eye(N, M, k, dtype=int), dtype or float, ring, copy=False)
@@ -665,10 +661,11 @@ class ExactWorld:
             names[name] = self._products(name, keys)
         for name in _INDICES.split():
             names[name] = self._indices(name)
-        for name in "sum prod mean var std max min any all cumsum argmax argmin argsort trace clip".split():
+        for name in _METHODS.split():
             names[name] = self._method(name)
         names |= {"amax": names["max"], "amin": names["min"]}
         names |= {
+            "average": self._average,
             "where": self._where,
             "einsum": self._einsum,
             "sort": self._sort,
@@ -751,6 +748,15 @@ class ExactWorld:
         array.sort(axis=axis, **named)
         return array
 
+    def _average(self, a: Any, axis: Any = None, weights: Any = None, *, keepdims: Any = False) -> Any:
+        values = exact_array(a, self._ring)
+        if weights is None:
+            return values.mean(axis=axis, keepdims=keepdims)
+        shares = exact_array(weights, self._ring)
+        if shares.shape != values.shape:
+            raise Unsupported("np.average with weights of another shape is not modelled")
+        return (values * shares).sum(axis=axis, keepdims=keepdims) / shares.sum(axis=axis, keepdims=keepdims)
+
     def _count_nonzero(self, a: Any, axis: Any = None, keepdims: Any = False) -> Any:
         return self._method("sum")(
             _typed(_array(a, self._ring), bool, self._ring, copy=False), axis=axis, keepdims=keepdims
@@ -788,12 +794,20 @@ class ExactWorld:
 
         names: dict[str, Any] = {name: of(name) for name in ("exp", "log", "log1p", "expm1", "tanh")}
         same = {name: getattr(math, name) for name in ("floor", "ceil", "isqrt", "gcd", "comb", "factorial", "inf")}
-        finite = {"isnan": lambda _: False, "isfinite": lambda x: not _infinite(x), "isinf": _infinite}
-        return {**names, **same, **finite, "sqrt": sqrt, "pow": power, "fabs": abs, "prod": _prod, "fsum": sum}
+        return {
+            **names,
+            **same,
+            "isinf": _infinite,
+            "sqrt": sqrt,
+            "pow": power,
+            "fabs": abs,
+            "prod": _prod,
+            "fsum": sum,
+        }
 
 
 def _infinite(value: Any) -> bool:
-    return isinstance(value, float | np.floating) and math.isinf(value)
+    return isinstance(value, float | np.floating) and math.isinf(cast(float, value))
 
 
 def _prod(values: Any, *, start: Any = 1) -> Any:

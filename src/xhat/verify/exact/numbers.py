@@ -6,9 +6,9 @@
     Dual         a + b e with e² = 0 over any of them: a value, and its derivative in one direction
     Degree       a bound of the degree of the polynomials whose quotient a value is
 
-Of the two roots in a field, `sqrt` takes the one that is a square itself: that choice is multiplicative, as is the positive root
-of positive numbers. A field has no order. So its elements carry the float that they stand for, which decides comparisons:
-the branch taken is that of the real numbers, and the sign, of which a field knows nothing, is told too.
+Of the two roots in a field, `sqrt` takes the one that is a square itself: that choice is multiplicative, as is the
+positive root of positive numbers. A field has no order. So its elements carry the float that they stand for, which
+decides comparisons: the branch taken is that of the real numbers.
 
 A float in the code that is run (0.5, or 1 / 3 computed) is read as the simplest fraction that rounds to it.
 
@@ -23,7 +23,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -33,8 +33,12 @@ _AMBIGUOUS = 1e-11  # of two floats this near, and not equal exactly, no order i
 _WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)  # of Miller-Rabin: enough below 3.3e24
 
 
-class Redraw(ArithmeticError):
+class Redraw(ArithmeticError):  # noqa: N818  no error: another input is drawn
     """The number asked for does not exist here; at other inputs it may."""
+
+
+class NoRoot(Redraw):
+    """A root does not exist at this input."""
 
 
 class Transcendental(Unsupported):
@@ -108,11 +112,25 @@ def serves(p: int) -> bool:
 
 def as_fraction(value: Any) -> Fraction | None:
     """Return a Python or NumPy number as a fraction, and None for what is no such number."""
-    if isinstance(value, bool | np.bool_ | int | np.integer):
-        return Fraction(int(value))
-    if isinstance(value, float | np.floating):
-        return simplest(float(value))
+    value = _scalar(value)
+    if isinstance(value, int):
+        return Fraction(value)
+    if isinstance(value, float):
+        return simplest(value)
     return value if isinstance(value, Fraction) else None
+
+
+def _scalar(value: Any) -> Any:
+    """Return a number of NumPy's as one of Python's."""
+    return cast(Any, value).item() if isinstance(value, np.generic) else value
+
+
+def exact_root(value: Fraction) -> Fraction | None:
+    """Return the root of a fraction, if it is one."""
+    if value < 0:
+        return None
+    root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
+    return root if root * root == value else None
 
 
 class Ring(ABC):
@@ -124,14 +142,20 @@ class Ring(ABC):
         How floats were read.
     branches : int
         Comparisons made.
+    ties : int
+        Those of them that found two numbers equal: there a function may have no derivative.
     roots : set
         What roots were taken of.
+    missing : list of bool, optional
+        Where this is a list, a root that does not exist is 1 and no error, and the list tells it of each root in order.
     """
 
     def __init__(self) -> None:
         self.literals: dict[float, Fraction] = {}
         self.branches = 0
+        self.ties = 0
         self.roots: set[Any] = set()
+        self.missing: list[bool] | None = None
 
     def __call__(self, value: Any) -> Num:
         """Return the number that stands for a Python or NumPy number."""
@@ -142,13 +166,21 @@ class Ring(ABC):
             raise TypeError("an entry of np.empty is read before it is written")
         if fraction is None:
             raise TypeError(f"expected a number, got {type(value).__name__}")
-        if isinstance(value, float | np.floating) and fraction.denominator != 1:
+        if fraction.denominator != 1 and not isinstance(value, Fraction):
             self.literals[float(value)] = fraction
         return self.of(fraction)
 
     @abstractmethod
     def of(self, value: Fraction) -> Num:
         """Return the number that stands for a fraction."""
+
+    def note_root(self, of: Any, exists: bool) -> None:
+        """Keep in mind that a root was taken."""
+        self.roots.add(of)
+        if self.missing is not None:
+            self.missing.append(not exists)
+        elif not exists:
+            raise NoRoot("a root does not exist")
 
 
 class Num(ABC):
@@ -208,6 +240,7 @@ class Num(ABC):
         """Return whether this is below another, as real numbers are."""
         self.ring.branches += 1
         if self._same(other):
+            self.ring.ties += 1
             return False
         a, b = self.real(), other.real()
         if abs(a - b) <= _AMBIGUOUS * (abs(a) + abs(b)):
@@ -291,8 +324,9 @@ class Num(ABC):
         return self._compared(other, lambda a, b: not a._less(b))
 
     def _compared(self, other: Any, judge: Callable[[Any, Any], bool]) -> Any:
-        if isinstance(other, float | np.floating) and math.isinf(other):
-            return judge(_End(0.0), _End(float(other)))
+        other = _scalar(other)
+        if isinstance(other, float) and math.isinf(other):
+            return judge(_End(0.0), _End(other))
         lifted = self._lift(other)
         return NotImplemented if lifted is None else judge(self, lifted)
 
@@ -343,6 +377,9 @@ class Num(ABC):
     def __bool__(self) -> bool:
         raise Unsupported("the truth value of a number is not modelled: compare it")
 
+    def __format__(self, spec: str) -> str:
+        return format(self.real(), spec)
+
     def _refused(self, *_: Any) -> Any:
         raise Unsupported("rounding to a float or to an integer is not modelled: it is not exact")
 
@@ -358,6 +395,20 @@ class _End:
 
     def _less(self, other: Any) -> bool:
         return self.value < other.value
+
+
+def _power(base: int, exponent: int, modulus: int) -> int:
+    return pow(base, exponent, modulus)
+
+
+def _inverse(residue: int, modulus: int) -> int:
+    return pow(residue, -1, modulus)
+
+
+def _root(residue: int, modulus: int) -> int | None:
+    """Return the root that is itself a square, if there is a root."""
+    root = _power(residue, (modulus + 1) // 4, modulus)
+    return root if root * root % modulus == residue else None
 
 
 def _shadow(value: float) -> float:
@@ -393,14 +444,6 @@ class Field(Ring):
             raise Redraw("division by zero") from None
         return Prime(self, residue, float(value))
 
-    def root(self, residue: int) -> int:
-        """Return the root that is itself a square."""
-        self.roots.add(residue)
-        root = pow(residue, (self.p + 1) // 4, self.p)
-        if root * root % self.p != residue:
-            raise Redraw("a root does not exist in this prime field")
-        return root
-
 
 class Prime(Num):
     """An element of a field, and the float that it stands for."""
@@ -423,13 +466,13 @@ class Prime(Num):
         """Return 1 / self."""
         if self.v == 0 or self.shadow == 0.0:
             raise Redraw("division by zero")
-        return Prime(self.ring, pow(self.v, -1, self.ring.p), _shadow(1 / self.shadow))
+        return Prime(self.ring, _inverse(self.v, self.ring.p), _shadow(1 / self.shadow))
 
     def sqrt(self) -> Prime:
         """Return the root that is itself a square."""
-        if self.shadow < 0 and self.v:
-            raise Redraw("the root of a negative number")
-        return Prime(self.ring, self.ring.root(self.v), math.sqrt(max(self.shadow, 0.0)))
+        root = _root(self.v, self.ring.p)
+        self.ring.note_root(self.v, root is not None and (self.shadow >= 0 or self.v == 0))
+        return Prime(self.ring, 1 if root is None else root, math.sqrt(abs(self.shadow)))
 
     def exp(self) -> Num:
         """Raise: there is no exp in a field."""
@@ -490,18 +533,11 @@ class ExponentialField(Ring):
     def of(self, value: Fraction) -> Exponential:
         """Return the number that stands for a fraction."""
         try:
-            v, w = (value.numerator * pow(value.denominator, -1, m) % m for m in (self.p, self.q))
+            v = value.numerator * pow(value.denominator, -1, self.p) % self.p
+            w = value.numerator * pow(value.denominator, -1, self.q) % self.q
         except ValueError:
             raise Redraw("division by zero") from None
         return Exponential(self, v, w, float(value))
-
-    def root(self, residue: int, modulus: int) -> int:
-        """Return the root that is itself a square."""
-        self.roots.add((residue, modulus))
-        root = pow(residue, (modulus + 1) // 4, modulus)
-        if root * root % modulus != residue:
-            raise Redraw("a root does not exist in this prime field")
-        return root
 
 
 class Exponential(Num):
@@ -530,15 +566,17 @@ class Exponential(Num):
         """Return 1 / self."""
         if self.v == 0 or self.w == 0 or self.shadow == 0.0:
             raise Redraw("division by zero")
-        w = None if self.w is None else pow(self.w, -1, self.ring.q)
-        return Exponential(self.ring, pow(self.v, -1, self.ring.p), w, _shadow(1 / self.shadow))
+        w = None if self.w is None else _inverse(self.w, self.ring.q)
+        return Exponential(self.ring, _inverse(self.v, self.ring.p), w, _shadow(1 / self.shadow))
 
     def sqrt(self) -> Exponential:
         """Return the root that is itself a square, in both fields."""
-        if self.shadow < 0 and self.v:
-            raise Redraw("the root of a negative number")
-        w = None if self.w is None else self.ring.root(self.w, self.ring.q)
-        return Exponential(self.ring, self.ring.root(self.v, self.ring.p), w, math.sqrt(max(self.shadow, 0.0)))
+        root = _root(self.v, self.ring.p)
+        w = None if self.w is None else _root(self.w, self.ring.q)
+        exists = root is not None and (self.w is None or w is not None) and (self.shadow >= 0 or self.v == 0)
+        self.ring.note_root((self.v, self.w), exists)
+        w = 1 if w is None and self.w is not None else w
+        return Exponential(self.ring, 1 if root is None else root, w, math.sqrt(abs(self.shadow)))
 
     def exp(self) -> Exponential:
         """Return e to the power of this, in the one field."""
@@ -546,7 +584,7 @@ class Exponential(Num):
             raise Unsupported("exp of something that is computed from an exp or a log is not modelled")
         if self.shadow > 700:
             raise Redraw("a number is too large")
-        return Exponential(self.ring, pow(self.ring.base, self.w, self.ring.p), None, math.exp(self.shadow))
+        return Exponential(self.ring, _power(self.ring.base, self.w, self.ring.p), None, math.exp(self.shadow))
 
     def log(self) -> Exponential:
         """Return a number that depends on this one, and is otherwise any: only the derivative of log is known."""
@@ -613,12 +651,9 @@ class Rational(Num):
 
     def sqrt(self) -> Rational:
         """Return the root, if it is a fraction."""
-        self.ring.roots.add(self.v)
-        if self.v >= 0:
-            above, below = math.isqrt(self.v.numerator), math.isqrt(self.v.denominator)
-            if (above * above, below * below) == (self.v.numerator, self.v.denominator):
-                return Rational(self.ring, Fraction(above, below))
-        raise Redraw(f"the root of {self.v} is no fraction")
+        root = exact_root(self.v)
+        self.ring.note_root(self.v, root is not None)
+        return Rational(self.ring, Fraction(1) if root is None else root)
 
     def exp(self) -> Num:
         """Raise: exp of a fraction is none."""
@@ -645,6 +680,7 @@ class Rational(Num):
 
     def _less(self, other: Any) -> bool:
         self.ring.branches += 1
+        self.ring.ties += self.v == other.v
         return self.v < other.v
 
     def __hash__(self) -> int:
@@ -661,11 +697,17 @@ class Degrees(Ring):
     ----------
     base : Ring
         The numbers.
+
+    Attributes
+    ----------
+    supports : list of int
+        For each root in order, on which entries its number depends, as bits.
     """
 
     def __init__(self, base: Ring) -> None:
         super().__init__()
         self.base = base
+        self.supports: list[int] = []
 
     def of(self, value: Fraction) -> Degree:
         """Return the number that stands for a fraction: a constant."""
@@ -676,43 +718,46 @@ class Degrees(Ring):
 class Degree(Num):
     """A value that is a quotient of two polynomials in the entries drawn, with whole coefficients.
 
-    `above` and `below` bound the degrees of the two polynomials, and `height` the binary logarithm of the sum of the absolute
-    values of the coefficients, of each of them. A root counts with half of all, rounded up.
+    `above` and `below` bound the degrees of the two polynomials, and `height` the binary logarithm of the sum of the
+    absolute values of the coefficients, of each of them. A root counts with half of all, rounded up. `support` tells
+    the entries on which the value may depend, as bits.
     """
 
-    __slots__ = ("above", "below", "height", "value")
+    __slots__ = ("above", "below", "height", "support", "value")
 
-    def __init__(self, ring: Ring, value: Num, above: int, below: int, height: int) -> None:
-        self.ring, self.value, self.above, self.below, self.height = ring, value, above, below, height
+    def __init__(self, ring: Ring, value: Num, above: int, below: int, height: int, support: int = 0) -> None:
+        self.ring, self.value, self.support = ring, value, support
+        self.above, self.below, self.height = above, below, height
 
     def _plus(self, other: Any) -> Degree:
         above = max(self.above + other.below, other.above + self.below)
-        height = self.height + other.height + 1
-        return Degree(self.ring, self.value + other.value, above, self.below + other.below, height)
+        height, support = self.height + other.height + 1, self.support | other.support
+        return Degree(self.ring, self.value + other.value, above, self.below + other.below, height, support)
 
     def _times(self, other: Any) -> Degree:
-        above, below = self.above + other.above, self.below + other.below
-        return Degree(self.ring, self.value * other.value, above, below, self.height + other.height)
+        above, below, height = self.above + other.above, self.below + other.below, self.height + other.height
+        return Degree(self.ring, self.value * other.value, above, below, height, self.support | other.support)
 
     def __neg__(self) -> Degree:
-        return Degree(self.ring, -self.value, self.above, self.below, self.height)
+        return Degree(self.ring, -self.value, self.above, self.below, self.height, self.support)
 
     def reciprocal(self) -> Degree:
         """Return 1 / self."""
-        return Degree(self.ring, self.value.reciprocal(), self.below, self.above, self.height)
+        return Degree(self.ring, self.value.reciprocal(), self.below, self.above, self.height, self.support)
 
     def sqrt(self) -> Degree:
         """Return the root."""
         above, below, height = (-(-n // 2) for n in (self.above, self.below, self.height))
-        return Degree(self.ring, self.value.sqrt(), above, below, height)
+        self.ring.supports.append(self.support)
+        return Degree(self.ring, self.value.sqrt(), above, below, height, self.support)
 
     def exp(self) -> Degree:
         """Return the exponential, which counts as a new entry, of the degree of its exponent."""
-        return Degree(self.ring, self.value.exp(), max(self.above, 1), self.below, self.height)
+        return Degree(self.ring, self.value.exp(), max(self.above, 1), self.below, self.height, self.support)
 
     def log(self) -> Degree:
         """Return the logarithm, which counts as a new entry."""
-        return Degree(self.ring, self.value.log(), 1, 0, 1)
+        return Degree(self.ring, self.value.log(), 1, 0, 1, self.support)
 
     def is_zero(self) -> bool:
         """Return whether the value is 0."""
