@@ -28,11 +28,13 @@ _ALWAYS = frozenset(dir(builtins)) | {
 _PYTHON_2 = {"xrange": "range", "raw_input": "input", "unicode": "str", "unichr": "chr", "long": "int"}
 _OPENS_NAMES = {"exec", "eval", "globals", "vars", "locals", "setattr", "__import__"}
 _CATCHES_NAMES = {"NameError", "UnboundLocalError", "Exception", "BaseException", "AttributeError"}
-_WITHOUT_EFFECT = {
-    "sum", "mean", "var", "std", "sqrt", "exp", "log", "square", "reshape", "transpose", "dot", "matmul", "outer",
-    "where", "maximum", "minimum", "multiply", "divide", "add", "subtract", "power", "zeros", "ones", "zeros_like",
-    "ones_like", "expand_dims", "squeeze", "broadcast_to", "repeat", "tile", "copy", "max", "min", "argmax", "abs",
-}  # fmt: skip
+# Functions of NumPy that only compute, unless they are given more arguments than this: then the last is `out`.
+_COMPUTES: dict[str, int] = {
+    **dict.fromkeys(["sqrt", "exp", "log", "square", "abs", "zeros_like", "ones_like"], 1),
+    **dict.fromkeys(["sum", "mean", "var", "std", "max", "min", "argmax", "dot", "matmul", "outer", "maximum"], 2),
+    **dict.fromkeys(["minimum", "multiply", "divide", "add", "subtract", "power", "reshape", "transpose"], 2),
+    **dict.fromkeys(["expand_dims", "broadcast_to", "repeat", "tile"], 2),
+}
 
 
 def static_findings(source: Source, pair: FoundPair) -> list[Finding]:
@@ -576,9 +578,8 @@ def _is_calculation(source: Source, value: ast.expr) -> bool:
         and isinstance(value.func, ast.Attribute)
         and isinstance(value.func.value, ast.Name)
         and value.func.value.id in module.numpy
-        and value.func.attr in _WITHOUT_EFFECT
+        and len(value.args) <= _COMPUTES.get(value.func.attr, -1)
         and all(keyword.arg is not None and keyword.arg != "out" for keyword in value.keywords)
-        and len(value.args) <= 2
         and not any(isinstance(argument, ast.Starred) for argument in value.args)
     )
 
