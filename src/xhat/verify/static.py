@@ -63,7 +63,7 @@ def fixed_names(source: Source, pair: FoundPair) -> list[tuple[ast.expr, str]]:
     return [
         (use.node, use.meant)
         for name in _reached(source, pair)
-        for use in _unknown_names(source, pair, name)
+        for use in unknown_names(source, pair, name)
         if use.meant is not None
     ]
 
@@ -82,7 +82,7 @@ def _reached(source: Source, pair: FoundPair) -> list[str]:
     return reached
 
 
-class _Use(NamedTuple):
+class Use(NamedTuple):
     """A use of a name that has no value there."""
 
     node: ast.expr
@@ -94,13 +94,13 @@ class _Use(NamedTuple):
 
 def _names(source: Source, pair: FoundPair, name: str) -> Iterator[Finding]:
     seen: set[str] = set()
-    for use in _unknown_names(source, pair, name):
+    for use in unknown_names(source, pair, name):
         if use.name not in seen:
             seen.add(use.name)
             yield Finding("undefined-name", _unknown(source, pair, name, use), use.node.lineno)
 
 
-def _unknown(source: Source, pair: FoundPair, function: str, use: _Use) -> str:
+def _unknown(source: Source, pair: FoundPair, function: str, use: Use) -> str:
     if isinstance(use.node, ast.Attribute):
         hint = f" Did you mean `{use.meant}`?" if use.meant else " Look it up in NumPy's reference."
         return f"NumPy has no `{use.name.partition('.')[2]}`.{hint}"
@@ -131,25 +131,25 @@ def _lines_that_store(function: Function, name: str) -> list[int]:
 
 
 def _first_line(function: Function, name: str) -> int | None:
-    return function.lineno if name in _parameters(function) else min(_lines_that_store(function, name), default=None)
+    return function.lineno if name in parameters(function) else min(_lines_that_store(function, name), default=None)
 
 
 def _forwards_names(source: Source, pair: FoundPair, function: str) -> set[str]:
     """Return the names of the forward pass if the function is its backward pass."""
     if function != pair.backward or pair.forward is None or pair.forward not in source.functions:
         return set()
-    return _bound_in(source.functions[pair.forward])
+    return bound_names(source.functions[pair.forward])
 
 
 @functools.lru_cache(maxsize=64)
-def _unknown_names(source: Source, pair: FoundPair, name: str) -> tuple[_Use, ...]:
+def unknown_names(source: Source, pair: FoundPair, name: str) -> tuple[Use, ...]:
     """Return the uses in a function of names that have no value there."""
     module = _module_names(source)
     if module is None:
         return ()
     flow = _Flow(source.functions[name], module.names | _ALWAYS, module.numpy)
     outside = _forwards_names(source, pair, name)
-    found: list[_Use] = []
+    found: list[Use] = []
     for use in flow.unknown:
         if isinstance(use.node, ast.Attribute):
             found.append(use._replace(meant=_near_numpy(use.node)))
@@ -214,14 +214,16 @@ def _loads(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Load)
 
 
-def _parameters(function: Function | ast.Lambda) -> list[str]:
+def parameters(function: Function | ast.Lambda) -> list[str]:
+    """Return the names of a function's parameters, those by position first."""
     arguments = function.args
     several = [argument.arg for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
     return [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)] + several
 
 
-def _bound_in(function: Function) -> set[str]:
-    return _bound(function.body) | set(_parameters(function))
+def bound_names(function: Function) -> set[str]:
+    """Return the names that are local to a function."""
+    return _bound(function.body) | set(parameters(function))
 
 
 def _bound(body: Sequence[ast.AST]) -> set[str]:
@@ -272,12 +274,12 @@ class _Flow:
     function: Function | ast.Lambda
     outer: frozenset[str]
     numpy: frozenset[str]
-    unknown: list[_Use] = field(default_factory=list[_Use])
+    unknown: list[Use] = field(default_factory=list[Use])
 
     def __post_init__(self) -> None:
         body = self.function.body if isinstance(self.function.body, list) else [self.function.body]
-        self._local = frozenset(_bound(body) | set(_parameters(self.function)))
-        self._assigned = set(_parameters(self.function))
+        self._local = frozenset(_bound(body) | set(parameters(self.function)))
+        self._assigned = set(parameters(self.function))
         self._later: frozenset[str] = frozenset()  # what the loop that we are in assigns in its other rounds
         self._deleted: set[str] = set()
         self._guarded = False  # by an `except` that catches unknown names
@@ -416,7 +418,7 @@ class _Flow:
                 self._sometimes(node.values[1:], hidden)
             case ast.Attribute(value=ast.Name(id=alias), ctx=ast.Load()) if alias in self.numpy - self._local:
                 if not (self._guarded or alias in hidden or _in_numpy(node.attr)):
-                    self.unknown.append(_Use(node, f"{alias}.{node.attr}", frozenset(), local=False))
+                    self.unknown.append(Use(node, f"{alias}.{node.attr}", frozenset(), local=False))
             case _:
                 for child in ast.iter_child_nodes(node):
                     self._expression(child, hidden)
@@ -444,9 +446,9 @@ class _Flow:
         if self._guarded or name in self._assigned or name in self._deleted:
             return
         if name in self._local:
-            self.unknown.append(_Use(node, name, frozenset(self._assigned), local=True))
+            self.unknown.append(Use(node, name, frozenset(self._assigned), local=True))
         elif name not in self.outer:
-            self.unknown.append(_Use(node, name, frozenset(self._assigned), local=False))
+            self.unknown.append(Use(node, name, frozenset(self._assigned), local=False))
 
 
 def _catches_names(handler: ast.ExceptHandler) -> bool:
@@ -514,7 +516,7 @@ def _bindings(function: Function) -> dict[str, list[ast.expr | None]]:
                     plain.setdefault(name, []).append(value)
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
             plain.setdefault(statement.target.id, []).append(statement.value)
-    stores: dict[str, int] = dict.fromkeys(_parameters(function), 1)
+    stores: dict[str, int] = dict.fromkeys(parameters(function), 1)
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             stores[node.id] = stores.get(node.id, 0) + 1
@@ -599,7 +601,7 @@ def _short(text: str) -> str:
 
 def _overwritten(function: Function) -> Iterator[Finding]:
     """Yield where the first argument gets another value before it was looked at."""
-    names = _parameters(function)
+    names = parameters(function)
     if not names:
         return
     for statement in function.body:
@@ -614,7 +616,7 @@ def _overwritten(function: Function) -> Iterator[Finding]:
 
 def _modified(source: Source, function: Function) -> Iterator[Finding]:
     """Yield where the first argument, an array of the caller's, is changed in place."""
-    names = _parameters(function)
+    names = parameters(function)
     if not names:
         return
     same = {names[0]}  # names of that very array
@@ -650,34 +652,27 @@ def _array_name(target: ast.expr) -> str | None:
 
 def _cache(source: Source, forward: Function, backward: Function) -> Iterator[Finding]:
     """Yield where the backward pass takes out of the cache what the forward pass did not put in."""
-    names = _parameters(backward)
+    names = parameters(backward)
     if len(names) < 2 or len(_bindings(backward)[names[1]]) > 1:
         return
     cache = names[1]
-    packed = _packed(source, forward)
-    if packed is None:
+    nodes = packed(forward)
+    if nodes is None:
         uses = [node for node in ast.walk(backward) if isinstance(node, ast.Name) and node.id == cache]
         if uses and _cache_is_none(forward):
             message = f"{forward.name} returns None for the cache, but {backward.name} uses it. Put in what it needs."
             yield Finding("cache-none", message, uses[0].lineno)
         return
-    unpacked = [
-        (statement.lineno, statement.targets[0].elts)
-        for statement in statements(backward.body)
-        if isinstance(statement, ast.Assign)
-        and len(statement.targets) == 1
-        and isinstance(statement.targets[0], ast.Tuple | ast.List)
-        and isinstance(statement.value, ast.Name)
-        and statement.value.id == cache
-    ]
-    if len({len(elements) for _, elements in unpacked}) != 1:
+    targets = unpacked(backward)
+    if len({len(target.elts) for target in targets}) != 1:
         return
-    line, elements = unpacked[0]
+    elements, line = targets[0].elts, targets[0].lineno
+    every = [[_short(source.segment(element)) for element in node.elts] for node in nodes]
     taken = [source.segment(element) for element in elements]
     if any(isinstance(element, ast.Starred) for element in elements):
         return
-    if all(len(put) != len(taken) for put in packed):
-        put = packed[0]
+    if all(len(put) != len(taken) for put in every):
+        put = every[0]
         missing = [f"`{name}`" for name in taken if name not in put]
         left = [f"`{name}`" for name in put if name not in taken]
         hint = ""
@@ -690,16 +685,16 @@ def _cache(source: Source, forward: Function, backward: Function) -> Iterator[Fi
             f"but {backward.name} takes out {len(taken)} ({', '.join(taken)}).{hint}"
         )
         yield Finding("cache-length", message, line)
-    elif all(set(put) == set(taken) and put != taken and len(set(taken)) == len(taken) for put in packed):
+    elif all(set(put) == set(taken) and put != taken and len(set(taken)) == len(taken) for put in every):
         message = (
-            f"{forward.name} puts ({', '.join(packed[0])}) in the cache, but {backward.name} takes out "
+            f"{forward.name} puts ({', '.join(every[0])}) in the cache, but {backward.name} takes out "
             f"({', '.join(taken)}): another order. Use the same one."
         )
         yield Finding("cache-order", message, line)
 
 
-def _packed(source: Source, forward: Function) -> list[list[str]] | None:
-    """Return the tuples that a forward pass returns as its cache, as text; None if they are not plain to see."""
+def packed(forward: Function) -> list[ast.Tuple | ast.List] | None:
+    """Return the tuples that a forward pass returns as its cache, or None if they are not plain to see."""
     values: list[ast.expr | None] = []
     for statement in _returns(forward):
         if not isinstance(statement.value, ast.Tuple) or len(statement.value.elts) != 2:
@@ -708,14 +703,28 @@ def _packed(source: Source, forward: Function) -> list[list[str]] | None:
         values += _bindings(forward).get(cache.id, [None]) if isinstance(cache, ast.Name) else [cache]
         if isinstance(cache, ast.Name) and _changed_by_method(forward, cache.id):
             return None
-    packed: list[list[str]] = []
+    found: list[ast.Tuple | ast.List] = []
     for value in values:
         if isinstance(value, ast.Constant) and value.value is None:
             continue
         if not isinstance(value, ast.Tuple | ast.List) or any(isinstance(e, ast.Starred) for e in value.elts):
             return None
-        packed.append([_short(source.segment(element)) for element in value.elts])
-    return packed or None
+        found.append(value)
+    return found or None
+
+
+def unpacked(backward: Function) -> list[ast.Tuple | ast.List]:
+    """Return the names, as they stand in the text, into which a backward pass takes its cache apart."""
+    names = parameters(backward)
+    return [
+        target
+        for statement in statements(backward.body)
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1
+        for target in statement.targets
+        if isinstance(target, ast.Tuple | ast.List)
+        and isinstance(statement.value, ast.Name)
+        and statement.value.id in names[1:2]
+    ]
 
 
 def _changed_by_method(function: Function, name: str) -> bool:
@@ -743,17 +752,17 @@ def _gradient_order(source: Source, pair: FoundPair, forward: Function, backward
     with contextlib.suppress(SourceError):
         if "gradients" in declaration(source).get(pair.name, {}):
             return
-    parameters = [name.casefold() for name in _parameters(forward)]
-    if len(set(parameters)) < len(parameters):
+    order = [name.casefold() for name in parameters(forward)]
+    if len(set(order)) < len(order):
         return
     for statement in _returns(backward):
         parts = statement.value.elts if isinstance(statement.value, ast.Tuple) else []
         names = [part.id for part in parts if isinstance(part, ast.Name)]
         of = [name.casefold().removeprefix("grad").removeprefix("d").lstrip("_") for name in names]
-        if len(names) < 2 or len(names) < len(parts) or len(set(of)) < len(of) or not set(of) <= set(parameters):
+        if len(names) < 2 or len(names) < len(parts) or len(set(of)) < len(of) or not set(of) <= set(order):
             continue
-        wanted = sorted(range(len(of)), key=lambda number: parameters.index(of[number]))
+        wanted = sorted(range(len(of)), key=lambda number: order.index(of[number]))
         if wanted != sorted(wanted):
-            order = ", ".join(names[number] for number in wanted)
-            message = f"The gradients are returned as {', '.join(names)}; the order of the arguments is {order}."
+            told = ", ".join(names[number] for number in wanted)
+            message = f"The gradients are returned as {', '.join(names)}; the order of the arguments is {told}."
             yield Finding("gradient-order", f"{message} Return them in that order.", statement.lineno)
