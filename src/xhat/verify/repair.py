@@ -1,0 +1,571 @@
+"""Repairs: small edits of the source, tried one after the other, of which only an accepted one is shown.
+
+An edit replaces a piece of the text, so that comments, layout and line endings of all the rest stay as they are.
+Whether an edited text is right is not judged here: the caller's `accept` does that.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from xhat.verify.source import FoundPair, Function, Source, statements
+from xhat.verify.static import bound_names, fixed_names, packed, parameters, unknown_names, unpacked
+
+Edits = tuple["Edit", ...]
+
+_PAIRED = 30  # of how many of the likeliest edits every two are tried together
+
+
+class Edit(NamedTuple):
+    """A piece of the text, from `start` to before `end`, and what stands there instead."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known of the mistake; everything may be left out.
+
+    Parameters
+    ----------
+    gradients : sequence of str
+        The names of all gradients in the order in which they are returned: "dx", "dgamma", "dbeta".
+    wrong : sequence of str
+        Which of them are wrong. "out" and the names of running statistics mean the forward pass.
+    lines : sequence of int
+        Lines under suspicion, counted from 1.
+    missing_terms : mapping of str to sequence of str
+        Terms that a gradient lacks, in the names of the code: {"dx": ["- gamma * dout.mean(0) / std"]}.
+    factors : mapping of str to sequence of str
+        What a gradient is to be multiplied by: {"dgamma": ["1 / gamma"]}.
+    """
+
+    gradients: Sequence[str] = ()
+    wrong: Sequence[str] = ()
+    lines: Sequence[int] = ()
+    missing_terms: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    factors: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+
+
+@dataclass(frozen=True)
+class Repair:
+    """An accepted repair: the edits, the text after them, a unified diff, and the line of the first change."""
+
+    edits: Edits
+    text: str
+    diff: str
+    line: int
+
+
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    """Return the text after edits that do not overlap.
+
+    Examples
+    --------
+    >>> edited("dx = a + b", [Edit(7, 8, "-"), Edit(9, 10, "c")])
+    'dx = a - c'
+    """
+    parts: list[str] = []
+    end = 0
+    for edit in sorted(edits):
+        if not end <= edit.start <= edit.end <= len(text):
+            raise ValueError(
+                f"edited: expected edits apart from each other, got {edit.start} to {edit.end}. Leave one out."
+            )
+        parts += [text[end : edit.start], edit.text]
+        end = edit.end
+    return "".join([*parts, text[end:]])
+
+
+def unified_diff(path: str, before: str, after: str) -> str:
+    """Return what `patch` and `git apply` take, in the file's own line endings."""
+    name = re.sub(r"[\r\n\t]", "?", path)
+    lines = difflib.unified_diff(_lines(before), _lines(after), name, name)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.split("\n")
+    return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def repairs(
+    source: Source,
+    candidates: Iterable[Edits],
+    accept: Callable[[str], bool],
+    budget_s: float,
+) -> Repair | None:
+    """Return the first candidate whose text `accept` takes, then of every two together, or None when time is up."""
+    deadline = time.monotonic() + budget_s
+    first: list[Edits] = []
+    seen = {source.text}
+
+    def tried() -> Iterator[Edits]:
+        for edits in candidates:
+            if len(first) < _PAIRED:
+                first.append(edits)
+            yield edits
+        for one, other in sorted(itertools.combinations(range(len(first)), 2), key=sum):
+            yield (*first[one], *first[other])
+
+    for edits in tried():
+        if time.monotonic() >= deadline:
+            return None
+        try:
+            text = edited(source.text, edits)
+        except ValueError:  # two candidates that overlap
+            continue
+        if text in seen or not _is_python(text):
+            continue
+        seen.add(text)
+        if accept(text):
+            line = source.line_of(min(edits).start)
+            return Repair(edits, text, unified_diff(source.path, source.text, text), line)
+    return None
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def candidates(source: Source, pair: FoundPair, hints: Hints | None = None) -> Iterator[Edits]:
+    """Yield likely edits of a pair, the likeliest first."""
+    workshop = _Workshop(source, pair, hints or Hints())
+    ranked = list(workshop.candidates())
+    ranked.sort(key=lambda candidate: candidate[0])
+    for _, edits in ranked:
+        yield edits
+
+
+_Ranked = tuple[float, Edits]  # the lower, the likelier
+
+_REDUCTIONS = {"sum", "mean", "var", "std", "max", "min", "prod"}
+_SIGNS: dict[type[ast.AST], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Pow: "**", ast.MatMult: "@",
+    ast.Mod: "%", ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=",
+}  # fmt: skip
+_INSTEAD = {"+": ["-"], "-": ["+"], "*": ["/"], "/": ["*"], ">": [">=", "<"], ">=": [">", "<="], "<": ["<=", ">"]} | {
+    "<=": ["<", ">="]
+}
+_POWERS = ["2", "-0.5", "-1", "-1.5", "0.5", "-2", "3", "-3"]
+_EPS = ("eps", "epsilon", "EPS", "e")
+
+
+class _Site(NamedTuple):
+    """A statement's right-hand side."""
+
+    statement: ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return
+    value: ast.expr
+
+
+@dataclass
+class _Workshop:
+    source: Source
+    pair: FoundPair
+    hints: Hints
+
+    def candidates(self) -> Iterator[_Ranked]:
+        functions = self.source.functions
+        forward = functions.get(self.pair.forward or "")
+        backward = functions.get(self.pair.backward or "")
+        wrong = set(self.hints.wrong)
+        of_gradients = {name for name in wrong if name in self.hints.gradients}
+        for rank, edits in self._names(forward, backward):
+            yield self._nearer(rank, edits), edits
+        gradient = backward if self.pair.kind != "loss" else forward
+        if gradient is not None and (of_gradients or not wrong):
+            for rank, edits in self._function(gradient, of_gradients):
+                yield self._nearer(rank, edits), edits
+        if forward is not None and forward is not gradient and (not wrong or wrong - of_gradients):
+            for rank, edits in self._function(forward, set()):
+                yield self._nearer(rank, edits), edits
+
+    def _nearer(self, rank: float, edits: Edits) -> float:
+        """Return a lower rank for edits of a line under suspicion."""
+        lines = {self.source.line_of(edit.start) for edit in edits}
+        return rank - 3 if lines & set(self.hints.lines) else rank
+
+    # Names and caches
+
+    def _names(self, forward: Function | None, backward: Function | None) -> Iterator[_Ranked]:
+        fixes = [Edit(*self.source.span(node), meant) for node, meant in fixed_names(self.source, self.pair)]
+        if fixes:
+            yield 0, tuple(dict.fromkeys(fixes))
+        if forward is None or backward is None:
+            return
+        put, taken = packed(forward) or [], unpacked(backward)
+        local = bound_names(forward)
+        if put and taken:
+            names = [self.source.segment(element) for element in taken[0].elts]
+            if all(name in local for name in names):
+                yield 1, tuple(self._tuple(node, names) for node in put)
+            names = [self.source.segment(element) for element in put[0].elts]
+            if all(name.isidentifier() for name in names):
+                yield 1, tuple(self._tuple(node, names) for node in taken)
+        unknown = [use.name for use in unknown_names(self.source, self.pair, self.pair.backward or "")]
+        needed = [name for name in dict.fromkeys(unknown) if name in local]
+        if needed:
+            yield 1, self._carry(forward, backward, needed)
+
+    def _tuple(self, node: ast.Tuple | ast.List, names: Sequence[str]) -> Edit:
+        return Edit(*self.source.span(node), f"({', '.join(names)}{',' * (len(names) == 1)})")
+
+    def _carry(self, forward: Function, backward: Function, names: Sequence[str]) -> Edits:
+        """Return the edits by which the cache hands over more names; none where it is not plain."""
+        put, taken = packed(forward) or [], unpacked(backward)
+        if len(put) != 1 or len(taken) != 1 or len(put[0].elts) != len(taken[0].elts):
+            return ()
+        return tuple(
+            self._tuple(node, [*(self.source.segment(element) for element in node.elts), *names])
+            for node in (put[0], taken[0])
+        )
+
+    # One function
+
+    def _function(self, function: Function, wrong: set[str]) -> Iterator[_Ranked]:
+        names = self._factors(function)
+        returned = self._returned(function)
+        yield from self._returns(returned)
+        sites = list(self._sites(function))
+        starts = {self._variable(returned, name) for name in wrong} - {None}
+        relevant = _slice(sites, {name for name in starts if name})
+        right = {self._variable(returned, name) for name in self.hints.gradients if name not in wrong} - {None}
+        shared = _slice(sites, {name for name in right if name}) if wrong else set[int]()
+        for number, site in enumerate(sites):
+            if starts and number not in relevant:
+                continue
+            penalty = 2.0 * (number in shared)
+            for rank, edits in itertools.chain(
+                self._statement(function, site), self._expressions(function, site.value, names)
+            ):
+                yield rank + penalty, edits
+        for name in self.hints.gradients:
+            if name in wrong or not wrong:
+                yield from self._gradient(function, sites, returned, name, names)
+
+    def _sites(self, function: Function) -> Iterator[_Site]:
+        for statement in statements(function.body):
+            if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return) and statement.value:
+                yield _Site(statement, statement.value)
+
+    def _returned(self, function: Function) -> list[ast.expr]:
+        """Return the expressions of the gradients, in order; empty where they are not plain to see."""
+        returns = [s.value for s in statements(function.body) if isinstance(s, ast.Return) and s.value is not None]
+        if not returns:
+            return []
+        last = returns[-1]
+        elements = last.elts if isinstance(last, ast.Tuple) else [last]
+        if self.pair.kind == "loss":
+            elements = elements[1:]
+            if len(elements) == 1 and isinstance(elements[0], ast.Tuple):
+                elements = elements[0].elts
+        return elements
+
+    def _variable(self, returned: Sequence[ast.expr], name: str) -> str | None:
+        """Return what a gradient is called in the code."""
+        place = list(self.hints.gradients).index(name) if name in self.hints.gradients else -1
+        if len(returned) == len(self.hints.gradients) and place >= 0:
+            node = returned[place]
+            return node.id if isinstance(node, ast.Name) else None
+        return name
+
+    def _returns(self, returned: Sequence[ast.expr]) -> Iterator[_Ranked]:
+        """Yield exchanges of two returned gradients."""
+        wrong = [self.hints.gradients.index(name) for name in self.hints.wrong if name in self.hints.gradients]
+        for one, other in itertools.combinations(range(len(returned)), 2):
+            likely = not wrong or (one in wrong and other in wrong)
+            first, second = returned[one], returned[other]
+            edits = (
+                Edit(*self.source.span(first), self.source.segment(second)),
+                Edit(*self.source.span(second), self.source.segment(first)),
+            )
+            yield (1 if likely else 7), edits
+
+    def _factors(self, function: Function) -> list[str]:
+        """Return the names that a term may lack as a factor: local ones, those of arrays and sizes first."""
+        skipped = set(parameters(function)[:2]) if function.name == self.pair.backward else set[str]()
+        stored = [
+            node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        ]
+        names = dict.fromkeys([*parameters(function), *stored])
+        gradients = set(self.hints.gradients)
+        return [name for name in names if name not in skipped and name not in gradients]
+
+    # One gradient
+
+    def _gradient(
+        self, function: Function, sites: Sequence[_Site], returned: Sequence[ast.expr], name: str, names: Sequence[str]
+    ) -> Iterator[_Ranked]:
+        """Yield edits of a gradient as a whole: where it gets its last value, and where it is returned."""
+        variable = self._variable(returned, name)
+        places: list[tuple[float, ast.expr]] = []
+        last = [
+            site
+            for site in sites
+            if isinstance(site.statement, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == variable for target in site.statement.targets)
+        ]
+        if last:
+            places.append((0, last[-1].value))
+        if len(returned) == len(self.hints.gradients):
+            places.append((1, returned[list(self.hints.gradients).index(name)]))
+        rows = f"{parameters(function)[0]}.shape[0]" if parameters(function) else "N"
+        of = name.removeprefix("d")
+        for later, value in places:
+            whole = self._whole(value)
+            for term in self.hints.missing_terms.get(name, ()):
+                sign = "-" if term.lstrip().startswith("-") else "+"
+                body = _parenthesized(term.strip().lstrip("+-").strip())
+                yield later, (self._put(value, value, f"{whole} {sign} {body}"),)
+            for factor in self.hints.factors.get(name, ()):
+                yield later, (self._put(value, value, f"{whole} * {_parenthesized(factor)}"),)
+            yield 3 + later, (self._put(value, value, f"-{whole}"),)
+            for factor in (*names, rows, "2"):
+                yield 3.5 + later, (self._put(value, value, f"{whole} / {factor}"),)
+                yield 3.5 + later, (self._put(value, value, f"{whole} * {factor}"),)
+            yield 4 + later, (self._put(value, value, f"{whole}.reshape(-1)"),)
+            if of in names:
+                yield 4 + later, (self._put(value, value, f"{whole}.reshape({of}.shape)"),)
+            for axis in ("axis=0", "axis=1", "axis=0, keepdims=True", "axis=1, keepdims=True"):
+                yield 5 + later, (self._put(value, value, f"np.sum({self.source.segment(value)}, {axis})"),)
+
+    def _whole(self, node: ast.expr) -> str:
+        return _parenthesized(self.source.segment(node)) if not _is_atom(node) else self.source.segment(node)
+
+    def _put(self, root: ast.expr, node: ast.expr, text: str) -> Edit:
+        """Return the edit that puts text in a node's place; in parentheses unless it is all of the value."""
+        return Edit(*self.source.span(node), text if node is root else _parenthesized(text))
+
+    # One statement
+
+    def _statement(self, function: Function, site: _Site) -> Iterator[_Ranked]:
+        statement = site.statement
+        argument = parameters(function)[:1]
+        if isinstance(statement, ast.AugAssign):
+            target, sign = self.source.segment(statement.target), _SIGNS.get(type(statement.op))
+            if sign is None:
+                return
+            span = self.source.span(statement)
+            rank = 1 if target in argument else 6
+            yield rank, (Edit(*span, f"{target} = {target} {sign} {self._whole(statement.value)}"),)
+            gap = self._gap(statement.target, statement.value, sign + "=")
+            if gap is not None:
+                for other in _INSTEAD.get(sign, ()):
+                    yield 3, (Edit(*gap, other + "="),)
+        elif isinstance(statement, ast.Assign):
+            target = statement.targets[-1]
+            if isinstance(target, ast.Subscript):
+                gap = self._gap(target, statement.value, "=")
+                if gap is not None:
+                    yield 3, (Edit(*gap, "+="),)
+            if isinstance(statement.value, ast.Name) and statement.value.id in argument:
+                yield 2, (Edit(*self.source.span(statement.value), f"{statement.value.id}.copy()"),)
+
+    def _gap(self, left: ast.expr, right: ast.expr, sign: str) -> tuple[int, int] | None:
+        """Return where an operator stands between its two sides."""
+        start, end = self.source.span(left)[1], self.source.span(right)[0]
+        # A comment in between may hold the same sign.
+        blank = re.sub(r"#[^\r\n]*", lambda match: " " * len(match[0]), self.source.text[start:end])
+        place = blank.find(sign)
+        return None if place < 0 else (start + place, start + place + len(sign))
+
+    # One expression
+
+    def _expressions(self, function: Function, root: ast.expr, names: Sequence[str]) -> Iterator[_Ranked]:
+        todo: list[tuple[ast.expr, ast.AST | None]] = [(root, None)]
+        while todo:
+            node, parent = todo.pop(0)
+            match node:
+                case ast.BinOp():
+                    yield from self._operation(root, node, names)
+                case ast.UnaryOp(op=ast.USub()):
+                    yield 3, (self._put(root, node, self._whole(node.operand)),)
+                case ast.Compare(ops=[operator], comparators=[right]) if type(operator) in _SIGNS:
+                    sign = _SIGNS[type(operator)]
+                    gap = self._gap(node.left, right, sign)
+                    if gap is not None:
+                        yield from ((4.0, (Edit(*gap, other),)) for other in _INSTEAD[sign])
+                case ast.Call():
+                    yield from self._call(function, root, node, names)
+                case ast.Attribute(attr="T"):
+                    yield 6, (Edit(*self.source.span(node), self._whole(node.value)),)
+                case ast.Name(ctx=ast.Load()) if not (isinstance(parent, ast.Call) and parent.func is node):
+                    yield from self._name(node, parent, names)
+                case ast.JoinedStr() | ast.Lambda():
+                    continue
+                case _:
+                    pass
+            todo += [(child, node) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+            todo += [(keyword.value, node) for keyword in getattr(node, "keywords", ())]
+
+    def _name(self, node: ast.Name, parent: ast.AST | None, names: Sequence[str]) -> Iterator[_Ranked]:
+        if isinstance(parent, ast.Attribute) and node.id in ("np", "numpy"):
+            return
+        for other in names:
+            if other != node.id:
+                near = difflib.SequenceMatcher(None, node.id, other).ratio() >= 0.5
+                yield (4 if near else 6), (Edit(*self.source.span(node), other),)
+        if len(node.id) == 1 or node.id in ("batch_size", "num", "count"):
+            yield 5, (Edit(*self.source.span(node), f"({node.id} - 1)"),)
+
+    def _operation(self, root: ast.expr, node: ast.BinOp, names: Sequence[str]) -> Iterator[_Ranked]:
+        sign = _SIGNS.get(type(node.op), "")
+        gap = self._gap(node.left, node.right, sign) if sign else None
+        if gap is not None and sign in "+-*/":
+            yield (3 if sign in "+-" else 3.5), (Edit(*gap, _INSTEAD[sign][0]),)
+        left, right = self._side(node, node.left), self._side(node, node.right)
+        span = self.source.span(node)
+        if isinstance(node.op, ast.Pow):
+            exponent = self.source.segment(node.right)
+            yield 4.5, (Edit(*span, self._whole(node.left)),)
+            for power in _POWERS:
+                if power != exponent:
+                    yield 5, (Edit(*self.source.span(node.right), power),)
+        elif isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
+            yield 4, (Edit(*span, left),)
+            if not isinstance(node.op, ast.Div):
+                dropped = f"-{self._whole(node.right)}" if isinstance(node.op, ast.Sub) else right
+                yield 4, (self._put(root, node, dropped) if dropped.startswith("-") else Edit(*span, dropped),)
+        if isinstance(node.op, ast.Add | ast.Sub):
+            for term in (node.left, node.right):
+                if not (isinstance(term, ast.BinOp) and isinstance(term.op, ast.Add | ast.Sub)):
+                    for factor in names:
+                        yield 5.5, (self._put(root, term, f"{self._whole(term)} * {factor}"),)
+                        yield 5.5, (self._put(root, term, f"{self._whole(term)} / {factor}"),)
+                    yield 4.5, (self._put(root, term, f"0.5 * {self._whole(term)}"),)
+                    yield 4.5, (self._put(root, term, f"2 * {self._whole(term)}"),)
+        if isinstance(node.op, ast.Add) and _is_eps(node.right) and isinstance(node.left, ast.Call) and node.left.args:
+            inside = node.left.args[0]
+            call = self.source.segment(node.left.func)
+            text = f"{call}({self.source.segment(inside)} + {self.source.segment(node.right)})"
+            yield 2.5, (Edit(*span, text),)
+
+    def _side(self, node: ast.BinOp, side: ast.expr) -> str:
+        """Return one side of an operation as it may stand in the operation's place."""
+        sums = (ast.Add, ast.Sub)
+        if isinstance(side, ast.BinOp) and isinstance(side.op, sums) and not isinstance(node.op, sums):
+            return _parenthesized(self.source.segment(side))
+        return self.source.segment(side) if isinstance(side, ast.BinOp) else self._whole(side)
+
+    def _call(self, function: Function, root: ast.expr, node: ast.Call, names: Sequence[str]) -> Iterator[_Ranked]:
+        if not isinstance(node.func, ast.Attribute):
+            return
+        attribute = node.func.attr
+        numpy = isinstance(node.func.value, ast.Name) and node.func.value.id in ("np", "numpy")
+        span = self.source.span(node)
+        if attribute == "sqrt" and len(node.args) == 1:
+            inside = node.args[0]
+            yield 4.5, (self._put(root, node, self._whole(inside)),)
+            if not any(_is_eps(part) for part in ast.walk(inside)):
+                yield from self._add_eps(function, inside)
+        if attribute not in _REDUCTIONS:
+            return
+        if attribute in ("sum", "mean"):
+            end = self.source.span(node.func)[1]
+            yield 2, (Edit(end - len(attribute), end, "mean" if attribute == "sum" else "sum"),)
+        given = node.args[1:] if numpy else node.args
+        first = [self.source.segment(argument) for argument in node.args[: 1 if numpy else 0]]
+        kept = {k.arg: self.source.segment(k.value) for k in node.keywords if k.arg is not None}
+        axis = self.source.segment(given[0]) if given else kept.get("axis")
+        keepdims = kept.get("keepdims")
+        others = {name: text for name, text in kept.items() if name not in ("axis", "keepdims")}
+        if len(given) > 1 or any(keyword.arg is None for keyword in node.keywords) or (numpy and not first):
+            return
+
+        def call(axis: str | None, keepdims: str | None, others: Mapping[str, str] = others) -> Edits:
+            shown = {"axis": axis, **others, "keepdims": keepdims}
+            arguments = first + [f"{name}={text}" for name, text in shown.items() if text is not None]
+            return (Edit(*span, f"{self.source.segment(node.func)}({', '.join(arguments)})"),)
+
+        for other in ("0", "1", None):
+            if other != axis:
+                yield 2, call(other, keepdims if other is not None else None)
+                if other == "1":
+                    yield 2.5, call(other, "True")
+        if axis is not None:
+            yield 2.5, call(axis, None if keepdims is not None else "True")
+        if "ddof" in others:
+            yield 2.5, call(axis, keepdims, {name: text for name, text in others.items() if name != "ddof"})
+        if numpy:
+            inside = node.args[0]
+            for factor in names:
+                yield 4, (self._put(inside, inside, f"{self._whole(inside)} * {factor}"),)
+                yield 5, (self._put(inside, inside, f"{self._whole(inside)} / {factor}"),)
+            yield 6, (Edit(*span, self._whole(inside)),)
+
+    def _add_eps(self, function: Function, inside: ast.expr) -> Iterator[_Ranked]:
+        """Yield the edit that adds eps under a root, carried over by the cache if it must be."""
+        local = bound_names(function)
+        edit = Edit(*self.source.span(inside), f"{self.source.segment(inside)} + ")
+        forward = self.source.functions.get(self.pair.forward or "")
+        for name in _EPS[:3]:
+            added = (edit._replace(text=edit.text + name),)
+            if name in local:
+                yield 2.5, added
+            elif forward is not None and function.name == self.pair.backward and name in bound_names(forward):
+                carried = self._carry(forward, function, [name])
+                if carried:
+                    yield 3, added + carried
+
+
+def _slice(sites: Sequence[_Site], names: set[str]) -> set[int]:
+    """Return the numbers of the statements on which these names depend."""
+    needed, found = set(names), set[int]()
+    grown = True
+    while grown:
+        grown = False
+        for number, site in enumerate(sites):
+            if number in found:
+                continue
+            targets = _targets(site.statement)
+            if targets & needed:
+                found.add(number)
+                needed |= {node.id for node in ast.walk(site.value) if isinstance(node, ast.Name)}
+                grown = True
+    return found
+
+
+def _targets(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement gives a value, or a part of one."""
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        targets = [statement.target]
+    else:
+        return set()
+    nodes = [node for target in targets for node in ast.walk(target)]
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {_base(node) for node in nodes if isinstance(node, ast.Subscript)}
+
+
+def _base(node: ast.expr) -> str:
+    while isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_eps(node: ast.AST) -> bool:
+    return (isinstance(node, ast.Name) and node.id in _EPS) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, float) and 0 < node.value < 1e-2
+    )
+
+
+def _is_atom(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name | ast.Call | ast.Attribute | ast.Subscript | ast.Constant)
+
+
+def _parenthesized(text: str) -> str:
+    return text if re.fullmatch(r"[\w.]+", text) else f"({text})"
