@@ -186,12 +186,14 @@ class _Workshop:
         for rank, edits in self._names(forward, backward):
             yield self._nearer(rank, edits), edits
         gradient = backward if self.pair.kind != "loss" else forward
+        found: list[Iterator[_Ranked]] = []
         if gradient is not None and (of_gradients or not wrong):
-            for rank, edits in self._function(gradient, of_gradients):
-                yield self._nearer(rank, edits), edits
+            outputs = self._outputs(gradient, self.hints.gradients, skip=self.pair.kind == "loss")
+            found += [self._function(gradient, outputs, of_gradients), self._exchanges(outputs)]
         if forward is not None and forward is not gradient and (not wrong or wrong - of_gradients):
-            for rank, edits in self._function(forward, set()):
-                yield self._nearer(rank, edits), edits
+            found.append(self._function(forward, self._outputs(forward, ["out"]), wrong & {"out"}))
+        for rank, edits in itertools.chain(*found):
+            yield self._nearer(rank, edits), edits
 
     def _nearer(self, rank: float, edits: Edits) -> float:
         """Return a lower rank for edits of a line under suspicion."""
@@ -221,7 +223,9 @@ class _Workshop:
             yield 1, self._carry(forward, backward, needed)
 
     def _tuple(self, node: ast.Tuple | ast.List, names: Sequence[str]) -> Edit:
-        return Edit(*self.source.span(node), f"({', '.join(names)}{',' * (len(names) == 1)})")
+        text = f"{', '.join(names)}{',' * (len(names) == 1)}"
+        bare = isinstance(node, ast.Tuple) and not self.source.segment(node).startswith("(")
+        return Edit(*self.source.span(node), text if bare else f"({text})")
 
     def _carry(self, forward: Function, backward: Function, names: Sequence[str]) -> Edits:
         """Return the edits by which the cache hands over more names; none where it is not plain."""
@@ -235,64 +239,56 @@ class _Workshop:
 
     # One function
 
-    def _function(self, function: Function, wrong: set[str]) -> Iterator[_Ranked]:
+    def _function(self, function: Function, outputs: Mapping[str, ast.expr], wrong: set[str]) -> Iterator[_Ranked]:
+        """Yield edits of a function, first of what only its wrong outputs depend on."""
         names = self._factors(function)
-        returned = self._returned(function)
-        yield from self._returns(returned)
         sites = list(self._sites(function))
-        starts = {self._variable(returned, name) for name in wrong} - {None}
-        relevant = _slice(sites, {name for name in starts if name})
-        right = {self._variable(returned, name) for name in self.hints.gradients if name not in wrong} - {None}
-        shared = _slice(sites, {name for name in right if name}) if wrong else set[int]()
+        variables = {name: node.id if isinstance(node, ast.Name) else None for name, node in outputs.items()}
+        starts = {variables.get(name, name) for name in wrong}
+        relevant = _slice(sites, starts)
+        shared = _slice(sites, {variables[name] for name in outputs if name not in wrong}) if wrong else set[int]()
         for number, site in enumerate(sites):
-            if starts and number not in relevant:
+            if starts - {None} and number not in relevant:
                 continue
             penalty = 2.0 * (number in shared)
             for rank, edits in itertools.chain(
                 self._statement(function, site), self._expressions(function, site.value, names)
             ):
                 yield rank + penalty, edits
-        for name in self.hints.gradients:
+        for name, node in outputs.items():
             if name in wrong or not wrong:
-                yield from self._gradient(function, sites, returned, name, names)
+                yield from self._output(function, sites, name, node, names)
 
     def _sites(self, function: Function) -> Iterator[_Site]:
         for statement in statements(function.body):
             if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return) and statement.value:
                 yield _Site(statement, statement.value)
 
-    def _returned(self, function: Function) -> list[ast.expr]:
-        """Return the expressions of the gradients, in order; empty where they are not plain to see."""
+    def _outputs(self, function: Function, names: Sequence[str], *, skip: bool = False) -> dict[str, ast.expr]:
+        """Return the expressions that a function returns, by these names; empty where they are not plain to see."""
         returns = [s.value for s in statements(function.body) if isinstance(s, ast.Return) and s.value is not None]
         if not returns:
-            return []
+            return {}
         last = returns[-1]
         elements = last.elts if isinstance(last, ast.Tuple) else [last]
-        if self.pair.kind == "loss":
+        if skip:  # the loss
             elements = elements[1:]
             if len(elements) == 1 and isinstance(elements[0], ast.Tuple):
                 elements = elements[0].elts
-        return elements
+        if len(elements) < len(names) or (len(elements) > len(names) and len(names) > 1):
+            return {}
+        return dict(zip(names, elements, strict=False))
 
-    def _variable(self, returned: Sequence[ast.expr], name: str) -> str | None:
-        """Return what a gradient is called in the code."""
-        place = list(self.hints.gradients).index(name) if name in self.hints.gradients else -1
-        if len(returned) == len(self.hints.gradients) and place >= 0:
-            node = returned[place]
-            return node.id if isinstance(node, ast.Name) else None
-        return name
-
-    def _returns(self, returned: Sequence[ast.expr]) -> Iterator[_Ranked]:
+    def _exchanges(self, outputs: Mapping[str, ast.expr]) -> Iterator[_Ranked]:
         """Yield exchanges of two returned gradients."""
-        wrong = [self.hints.gradients.index(name) for name in self.hints.wrong if name in self.hints.gradients]
-        for one, other in itertools.combinations(range(len(returned)), 2):
-            likely = not wrong or (one in wrong and other in wrong)
-            first, second = returned[one], returned[other]
+        wrong = set(self.hints.wrong)
+        for one, other in itertools.combinations(outputs, 2):
+            first, second = outputs[one], outputs[other]
             edits = (
                 Edit(*self.source.span(first), self.source.segment(second)),
                 Edit(*self.source.span(second), self.source.segment(first)),
             )
-            yield (1 if likely else 7), edits
+            yield (1 if not wrong or {one, other} <= wrong else 7), edits
 
     def _factors(self, function: Function) -> list[str]:
         """Return the names that a term may lack as a factor: local ones, those of arrays and sizes first."""
@@ -304,24 +300,21 @@ class _Workshop:
         gradients = set(self.hints.gradients)
         return [name for name in names if name not in skipped and name not in gradients]
 
-    # One gradient
+    # One output
 
-    def _gradient(
-        self, function: Function, sites: Sequence[_Site], returned: Sequence[ast.expr], name: str, names: Sequence[str]
+    def _output(
+        self, function: Function, sites: Sequence[_Site], name: str, returned: ast.expr, names: Sequence[str]
     ) -> Iterator[_Ranked]:
-        """Yield edits of a gradient as a whole: where it gets its last value, and where it is returned."""
-        variable = self._variable(returned, name)
-        places: list[tuple[float, ast.expr]] = []
-        last = [
-            site
-            for site in sites
-            if isinstance(site.statement, ast.Assign)
-            and any(isinstance(target, ast.Name) and target.id == variable for target in site.statement.targets)
-        ]
-        if last:
-            places.append((0, last[-1].value))
-        if len(returned) == len(self.hints.gradients):
-            places.append((1, returned[list(self.hints.gradients).index(name)]))
+        """Yield edits of an output as a whole: where it gets its last value, and where it is returned."""
+        places: list[tuple[float, ast.expr]] = [(1, returned)]
+        if isinstance(returned, ast.Name):
+            last = [
+                site
+                for site in sites
+                if isinstance(site.statement, ast.Assign)
+                and any(isinstance(node, ast.Name) and node.id == returned.id for node in site.statement.targets)
+            ]
+            places += [(0, site.value) for site in last[-1:]]
         rows = f"{parameters(function)[0]}.shape[0]" if parameters(function) else "N"
         of = name.removeprefix("d")
         for later, value in places:
@@ -333,6 +326,8 @@ class _Workshop:
             for factor in self.hints.factors.get(name, ()):
                 yield later, (self._put(value, value, f"{whole} * {_parenthesized(factor)}"),)
             yield 3 + later, (self._put(value, value, f"-{whole}"),)
+            for factor in names:
+                yield 4.5 + later, (self._put(value, value, f"{whole} + {factor}"),)
             for factor in (*names, rows, "2"):
                 yield 3.5 + later, (self._put(value, value, f"{whole} / {factor}"),)
                 yield 3.5 + later, (self._put(value, value, f"{whole} * {factor}"),)
@@ -426,6 +421,8 @@ class _Workshop:
         gap = self._gap(node.left, node.right, sign) if sign else None
         if gap is not None and sign in "+-*/":
             yield (3 if sign in "+-" else 3.5), (Edit(*gap, _INSTEAD[sign][0]),)
+            if sign == "-":
+                yield 5, (Edit(*gap, "/"),)
         left, right = self._side(node, node.left), self._side(node, node.right)
         span = self.source.span(node)
         if isinstance(node.op, ast.Pow):
@@ -435,10 +432,16 @@ class _Workshop:
                 if power != exponent:
                     yield 5, (Edit(*self.source.span(node.right), power),)
         elif isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
-            yield 4, (Edit(*span, left),)
-            if not isinstance(node.op, ast.Div):
-                dropped = f"-{self._whole(node.right)}" if isinstance(node.op, ast.Sub) else right
-                yield 4, (self._put(root, node, dropped) if dropped.startswith("-") else Edit(*span, dropped),)
+            rank = 4 if isinstance(node.op, ast.Add | ast.Sub) else 3.4
+            yield rank, (self._alone(node, left),)
+            if isinstance(node.op, ast.Sub):
+                yield rank, (self._put(root, node, f"-{self._whole(node.right)}"),)
+            elif not isinstance(node.op, ast.Div):
+                yield rank, (self._alone(node, right),)
+        if isinstance(node.op, ast.Mult | ast.Div):
+            for side in (node.left, node.right):
+                if isinstance(side, ast.Name):
+                    yield from ((5, (Edit(*self.source.span(side), f"{side.id} ** {n}"),)) for n in (2, 3))
         if isinstance(node.op, ast.Add | ast.Sub):
             for term in (node.left, node.right):
                 if not (isinstance(term, ast.BinOp) and isinstance(term.op, ast.Add | ast.Sub)):
@@ -452,6 +455,14 @@ class _Workshop:
             call = self.source.segment(node.left.func)
             text = f"{call}({self.source.segment(inside)} + {self.source.segment(node.right)})"
             yield 2.5, (Edit(*span, text),)
+
+    def _alone(self, node: ast.expr, text: str) -> Edit:
+        """Return the edit that puts text in a node's place, without parentheses that are no longer needed."""
+        start, end = self.source.span(node)
+        around = self.source.text[:start].rstrip(" "), self.source.text[end:].lstrip(" ")
+        opened, closed = len(around[0]) - 1, len(self.source.text) - len(around[1]) + 1
+        grouping = around[0].endswith("(") and around[1].startswith(")") and around[0][-2:-1] in " =(+-*/"
+        return Edit(opened, closed, text) if grouping and text.isidentifier() else Edit(start, end, text)
 
     def _side(self, node: ast.BinOp, side: ast.expr) -> str:
         """Return one side of an operation as it may stand in the operation's place."""
@@ -521,9 +532,9 @@ class _Workshop:
                     yield 3, added + carried
 
 
-def _slice(sites: Sequence[_Site], names: set[str]) -> set[int]:
+def _slice(sites: Sequence[_Site], names: set[str | None]) -> set[int]:
     """Return the numbers of the statements on which these names depend."""
-    needed, found = set(names), set[int]()
+    needed, found = {name for name in names if name}, set[int]()
     grown = True
     while grown:
         grown = False
