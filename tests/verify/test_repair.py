@@ -153,3 +153,142 @@ def test_a_mistake_is_repaired(tmp_path, mistake):
     assert accept(found.text)
     assert edited(source.text, found.edits) == found.text
     assert source.line_of(min(found.edits).start) == found.line
+
+
+def test_right_code_gets_no_repair_that_is_not_accepted(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    tried = []
+    assert repairs(source, candidates(source, pairs(source)[0]), lambda text: bool(tried.append(text)), 20) is None
+    assert len(tried) > 1000
+    assert len(set(tried)) == len(tried)
+    assert RIGHT not in tried
+
+
+def test_every_candidate_is_python(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    found = list(candidates(source, pairs(source)[0]))
+    for edits in found[::7]:
+        ast.parse(edited(RIGHT, edits))
+    assert len(found) > 1000
+
+
+def test_a_missing_term_and_a_factor_come_first(tmp_path):
+    hints = Hints(GRADIENTS, ("dx", "dgamma"), missing_terms={"dx": ["- dout.mean(0) / std", "+ xhat"]}, factors={"dgamma": ["1 / gamma"]})  # fmt: skip
+    source = source_of(tmp_path, RIGHT)
+    first = [edited(RIGHT, edits) for edits in itertools.islice(candidates(source, pairs(source)[0], hints), 8)]
+    for line in (
+        "          + dmu / N) - (dout.mean(0) / std))\n",
+        "          + dmu / N) + xhat)\n",
+        "    dgamma = np.sum(dout * xhat, axis=0) * (1 / gamma)\n",
+    ):
+        assert any(line in text for text in first), line
+
+
+def test_lines_under_suspicion_come_first(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    (pair,) = pairs(source)
+    line = RIGHT[: RIGHT.index("dvar = ")].count("\n") + 1
+    (first, *_), *_ = candidates(source, pair, Hints(GRADIENTS, ("dx",), lines=(line,)))
+    assert source.line_of(first.start) == line
+    (other, *_), *_ = candidates(source, pair, Hints(GRADIENTS, ("dx",)))
+    assert source.line_of(other.start) != line
+
+
+def test_only_what_a_wrong_gradient_depends_on_is_edited_first(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    line = RIGHT[: RIGHT.index("dbeta = ")].count("\n") + 1
+    last = RIGHT.count("\n")
+    found = candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dbeta",)))
+    assert {source.line_of(edit.start) for edits in itertools.islice(found, 60) for edit in edits} <= {line, last}
+
+
+def test_the_rest_of_the_file_stays_byte_for_byte(tmp_path):
+    text = (
+        broken(MISTAKES["sign of a term"]).replace("\n", "\r\n").replace("# step by step", "# pas à pas – x̂\t")
+        + "# the end"
+    )
+    source = source_of(tmp_path, text)
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dx",))), accept, 20)
+    before, after = text.split("\r\n"), found.text.split("\r\n")
+    assert len(before) == len(after)
+    assert [number for number, (a, b) in enumerate(zip(before, after, strict=True), 1) if a != b] == [found.line]
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_the_diff_is_one_that_patch_takes(tmp_path, ending):
+    before = "a = 1\r\nb = 2\nc = 3" + ending
+    after = "a = 1\r\nb = 3\nc = 4" + ending
+    (tmp_path / "file.py").write_bytes(before.encode())
+    diff = unified_diff("file.py", before, after)
+    subprocess.run(["git", "apply", "-p0", "-"], input=diff.encode(), cwd=tmp_path, check=True)
+    assert (tmp_path / "file.py").read_bytes() == after.encode()
+    assert unified_diff("a\n+++ b.py", before, after).startswith("--- a?+++ b.py\n")
+
+
+def test_time_is_kept(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    tried = []
+
+    def slow(text):
+        tried.append(text)
+        time.sleep(0.02)
+        return False
+
+    assert repairs(source, candidates(source, pairs(source)[0]), slow, 0.1) is None
+    assert 1 <= len(tried) <= 6
+    assert repairs(source, candidates(source, pairs(source)[0]), slow, 0.0) is None
+
+
+def test_what_does_not_parse_is_never_judged(tmp_path):
+    source = source_of(tmp_path, "x = 1\n")
+    judged = []
+    edits = [(Edit(4, 5, "("),), (Edit(4, 5, "1"),), (Edit(4, 5, "2"),)]
+    found = repairs(source, edits, lambda text: not judged.append(text), 20)
+    assert judged == ["x = 2\n"]
+    assert found.diff.endswith("@@ -1 +1 @@\n-x = 1\n+x = 2\n")
+
+
+@given(st.text(max_size=30), st.data())
+@settings(deadline=None)
+def test_an_edit_changes_only_its_span(text, data):
+    count = data.draw(st.integers(0, 3))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2 * count, max_size=2 * count)))
+    edits = [Edit(a, b, data.draw(st.text(max_size=4))) for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
+    kept = [text[a:b] for a, b in zip([0, *cuts[1::2]], [*cuts[::2], len(text)], strict=True)]
+    order = sorted(edits)
+    expected = "".join(part + (order[n].text if n < len(order) else "") for n, part in enumerate(kept))
+    assert edited(text, data.draw(st.permutations(edits))) == expected
+
+
+def test_edits_that_overlap_are_refused():
+    for edits in ([Edit(0, 3, ""), Edit(2, 4, "")], [Edit(3, 2, "")], [Edit(0, 99, "")], [Edit(-1, 2, "")]):
+        with pytest.raises(ValueError) as error:
+            edited("abcdef", edits)
+        assert "edited: expected edits apart from each other, got " in str(error.value)
+
+
+def test_a_loss_is_repaired(tmp_path):
+    text = "def square_loss(x, y):\n    d = x - y\n    return (d ** 2).mean(), 2 * d\n"
+    source = source_of(tmp_path, text)
+
+    def judge(text):
+        scope = {}
+        exec(text, scope)
+        try:
+            return np.allclose(scope["square_loss"](np.array([3.0, 1.0]), 1.0)[1], [2, 0])
+        except (ValueError, IndexError):
+            return False
+
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
+    assert found.text.splitlines()[-1] in (
+        "    return (d ** 2).mean(), d",
+        "    return (d ** 2).mean(), (2 * d) / x.shape[0]",
+    )
+
+
+def test_a_forward_pass_alone_and_a_class(tmp_path):
+    text = "class A:\n    def forward(self, x):\n        return x * 2\n    def backward(self, dout):\n        return dout * 3\n"
+    source = source_of(tmp_path, text + "def b_forward(x):\n    return x + 1, None\n")
+    for pair in pairs(source):
+        for edits in candidates(source, pair):
+            ast.parse(edited(source.text, edits))

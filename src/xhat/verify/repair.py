@@ -211,12 +211,11 @@ class _Workshop:
         put, taken = packed(forward) or [], unpacked(backward)
         local = bound_names(forward)
         if put and taken:
-            names = [self.source.segment(element) for element in taken[0].elts]
-            if all(name in local for name in names):
-                yield 1, tuple(self._tuple(node, names) for node in put)
-            names = [self.source.segment(element) for element in put[0].elts]
-            if all(name.isidentifier() for name in names):
-                yield 1, tuple(self._tuple(node, names) for node in taken)
+            given, used = ([self.source.segment(element) for element in node.elts] for node in (put[0], taken[0]))
+            if given != used and all(name in local for name in used):
+                yield 1, tuple(self._tuple(node, used) for node in put)
+            if given != used and all(name.isidentifier() for name in given):
+                yield 1, tuple(self._tuple(node, given) for node in taken)
         unknown = [use.name for use in unknown_names(self.source, self.pair, self.pair.backward or "")]
         needed = [name for name in dict.fromkeys(unknown) if name in local]
         if needed:
@@ -243,14 +242,15 @@ class _Workshop:
         """Yield edits of a function, first of what only its wrong outputs depend on."""
         names = self._factors(function)
         sites = list(self._sites(function))
-        variables = {name: node.id if isinstance(node, ast.Name) else None for name, node in outputs.items()}
-        starts = {variables.get(name, name) for name in wrong}
+        starts = set[str]().union(*(_loaded(outputs[name]) for name in wrong if name in outputs))
         relevant = _slice(sites, starts)
-        shared = _slice(sites, {variables[name] for name in outputs if name not in wrong}) if wrong else set[int]()
+        shared = _slice(
+            sites, set[str]().union(*(_loaded(node) for name, node in outputs.items() if name not in wrong))
+        )
         for number, site in enumerate(sites):
-            if starts - {None} and number not in relevant:
+            if starts and number not in relevant:
                 continue
-            penalty = 2.0 * (number in shared)
+            penalty = 2.0 * (number in shared and bool(wrong))
             for rank, edits in itertools.chain(
                 self._statement(function, site), self._expressions(function, site.value, names)
             ):
@@ -258,6 +258,8 @@ class _Workshop:
         for name, node in outputs.items():
             if name in wrong or not wrong:
                 yield from self._output(function, sites, name, node, names)
+                if starts and not isinstance(node, ast.Name):
+                    yield from self._expressions(function, node, names)
 
     def _sites(self, function: Function) -> Iterator[_Site]:
         for statement in statements(function.body):
@@ -532,9 +534,13 @@ class _Workshop:
                     yield 3, added + carried
 
 
-def _slice(sites: Sequence[_Site], names: set[str | None]) -> set[int]:
+def _loaded(node: ast.expr) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+def _slice(sites: Sequence[_Site], names: set[str]) -> set[int]:
     """Return the numbers of the statements on which these names depend."""
-    needed, found = {name for name in names if name}, set[int]()
+    needed, found = set(names), set[int]()
     grown = True
     while grown:
         grown = False
@@ -544,7 +550,7 @@ def _slice(sites: Sequence[_Site], names: set[str | None]) -> set[int]:
             targets = _targets(site.statement)
             if targets & needed:
                 found.add(number)
-                needed |= {node.id for node in ast.walk(site.value) if isinstance(node, ast.Name)}
+                needed |= _loaded(site.value)
                 grown = True
     return found
 
