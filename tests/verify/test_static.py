@@ -244,6 +244,8 @@ SILENT = {
     "dead branch": "if 0:\n        dx = unknown\n    dx = dout",
     "builtins": "dx = float(sum(range(len(dout)))) * dout; print(__name__)",
     "loaded later": "dx = helper(dout)",
+    "debugging switched off": "silent(dout)\n    dx = dout",
+    "module of numpy": "import numpy.matlib\n    dx = np.matlib.asarray(dout)",
     "is None": "dx = dout if cache is None or cache is not True else 2 * dout",
     "call for its effect": "np.random.seed(0); np.add(dout, 1, out=cache); np.exp(cache, cache); np.testing.assert_allclose(1, 1)\n    dx = dout",
     "error wanted": "try:\n        dout + cache\n    except ValueError:\n        pass\n    dx = dout",
@@ -260,7 +262,7 @@ SILENT = {
 def test_what_is_not_certain_is_not_said(tmp_path, case):
     text = (
         "import numpy as np\ndef a_forward(x, scale):\n    return x, (x, scale)\n"
-        f"def a_backward(dout, cache):\n    {SILENT[case]}\n    return dx\ndef helper(t):\n    return t\n"
+        f"def a_backward(dout, cache):\n    {SILENT[case]}\n    return dx\ndef helper(t):\n    return t\ndef silent(t): pass\n"
     )
     compile(text, case, "exec")
     assert findings(tmp_path, text) == []
@@ -315,6 +317,11 @@ def test_a_declared_order_of_gradients_is_no_mistake(tmp_path):
         findings(tmp_path, text.replace("def a_forward(x, w)", "def a_forward(x, y, w=0)").replace("dw, dx", "dy, dx"))
         != []
     )
+
+
+def test_a_numpy_that_the_file_changes_is_not_judged(tmp_path):
+    text = "import numpy as np\nnp.half_of = lambda x: x / 2\ndef a_forward(x):\n    return np.half_of(x), x\ndef a_backward(dout, x):\n    return dout / 2\n"
+    assert findings(tmp_path, text) == []
 
 
 def test_fixed_names_are_those_never_defined(tmp_path):

@@ -129,7 +129,9 @@ def repairs(
         seen.add(text)
         if accept(text):
             line = source.line_of(min(edits).start)
-            return Repair(edits, text, unified_diff(source.path, source.text, text), line)
+            # A notebook's code is not the text of its file: the name says that no patch is meant.
+            name = f"{source.path} (code cells)" if source.path.lower().endswith(".ipynb") else source.path
+            return Repair(edits, text, unified_diff(name, source.text, text), line)
     return None
 
 

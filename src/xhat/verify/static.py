@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import difflib
 import functools
+import importlib.util
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,16 +44,17 @@ def static_findings(source: Source, pair: FoundPair) -> list[Finding]:
     for name in _reached(source, pair):
         function = source.functions[name]
         findings += _names(source, pair, name)
-        findings += _not_written(function, is_forward=name != pair.backward and pair.kind != "loss")
         findings += _useless(source, function)
+    forward, backward = (source.functions.get(name or "") for name in (pair.forward, pair.backward))
+    for function in _own(source, pair):
+        findings += _not_written(function, is_forward=function is not backward and pair.kind != "loss")
     if pair.kind == "class":  # its arguments and its cache are not ours to judge
         return sorted(findings, key=lambda finding: finding.line or 0)
     for function in _own(source, pair):
         findings += _no_return(function)
         findings += _overwritten(function)
         findings += _modified(source, function)
-    if pair.forward in source.functions and pair.backward in source.functions:
-        forward, backward = source.functions[pair.forward], source.functions[pair.backward]
+    if forward is not None and backward is not None:
         findings += _cache(source, forward, backward)
         findings += _gradient_order(source, pair, forward, backward)
     return sorted(findings, key=lambda finding: finding.line or 0)
@@ -182,7 +184,7 @@ def _near_numpy(node: ast.Attribute) -> str | None:
 def _in_numpy(attribute: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return hasattr(np, attribute)
+        return hasattr(np, attribute) or importlib.util.find_spec(f"numpy.{attribute}") is not None
 
 
 class _Module(NamedTuple):
@@ -206,8 +208,14 @@ def _module_names(source: Source) -> _Module | None:
             names.update(node.names)
         elif isinstance(node, ast.Import):
             numpy.update(alias.asname or alias.name for alias in node.names if alias.name == "numpy")
-    assigned = {node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name) and not _loads(node)}
-    return _Module(frozenset(names), frozenset(numpy - assigned))
+    changed = {
+        name.id
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Name | ast.Attribute) and not isinstance(node.ctx, ast.Load)
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name)
+    }
+    return _Module(frozenset(names), frozenset(numpy - changed))
 
 
 def _loads(node: ast.Name) -> bool:
