@@ -87,7 +87,15 @@ MISTAKES = {
     "not divided": [("xhat = xmu / std", "xhat = xmu - std", "out")],
     "root missing": [("xhat = xmu / std", "xhat = xmu / var", "out")],
     "beta missing": [("gamma * xhat + beta", "gamma * xhat", "out")],
+    "N - 1 in var": [("np.mean(xmu ** 2, axis=0)", "np.var(x, axis=0, ddof=1)", "out")],
     "variance over all entries": [("np.mean(xmu ** 2, axis=0)", "np.mean(xmu ** 2)", "out")],
+}  # fmt: skip
+
+
+# Several edits are right in these; in all others the very text comes back.
+EQUIVALENT = {
+    "another variable", "gamma missing", "N missing", "N missing in a term", "half missing", "half missing as a sign", "sign",
+    "sign of a term", "power", "argument changed", "cache order", "two mistakes", "beta missing", "N - 1 in var",
 }  # fmt: skip
 
 
@@ -151,6 +159,7 @@ def test_a_mistake_is_repaired(tmp_path, mistake):
     print(f"{mistake}: {next(count)} tried\n{found and found.diff}")
     assert found is not None
     assert accept(found.text)
+    assert (found.text == RIGHT) == (mistake not in EQUIVALENT)
     assert edited(source.text, found.edits) == found.text
     assert source.line_of(min(found.edits).start) == found.line
 
@@ -200,6 +209,39 @@ def test_only_what_a_wrong_gradient_depends_on_is_edited_first(tmp_path):
     last = RIGHT.count("\n")
     found = candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dbeta",)))
     assert {source.line_of(edit.start) for edits in itertools.islice(found, 60) for edit in edits} <= {line, last}
+
+
+def test_eps_dropped_in_backward_is_carried_over_by_the_cache(tmp_path):
+    text = RIGHT.replace(
+        "xhat, xmu, std, gamma, N = cache\n", "xhat, xmu, var, gamma, N = cache\n    std = np.sqrt(var)\n"
+    )
+    text = text.replace("cache = (xhat, xmu, std,", "cache = (xhat, xmu, var,")
+    source = source_of(tmp_path, text)
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dx",))), accept, 20)
+    assert "    cache = (xhat, xmu, var, gamma, N, eps)\n" in found.text
+    assert "    xhat, xmu, var, gamma, N, eps = cache\n    std = np.sqrt(var + eps)\n" in found.text
+
+
+def test_a_sum_in_place_of_an_assignment(tmp_path):
+    """Entries that overlap must be added up: `=` for `+=` in a loop."""
+    text = (
+        "import numpy as np\ndef pairs_forward(x):\n    out = x[1:] * x[:-1]\n    return out, x\n"
+        "def pairs_backward(dout, x):\n    dx = np.zeros_like(x)\n    for i in range(len(dout)):\n"
+        "        dx[i] = dout[i] * x[i + 1]\n        dx[i + 1] = dout[i] * x[i]\n    return dx\n"
+    )
+    source = source_of(tmp_path, text)
+    x, dout = np.array([1.0, 2, 3, 4]), np.array([1.0, -2, 3])
+
+    def judge(text):
+        scope = {}
+        try:
+            exec(text, scope)
+            return np.allclose(scope["pairs_backward"](dout, x), [2, -5, 8, 9])
+        except (ArithmeticError, LookupError, NameError, TypeError, ValueError):
+            return False
+
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
+    assert found.text == text.replace("dx[i] = ", "dx[i] += ")
 
 
 def test_the_rest_of_the_file_stays_byte_for_byte(tmp_path):

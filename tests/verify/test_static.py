@@ -388,6 +388,21 @@ def test_fixed_names_are_those_never_defined(tmp_path):
     assert fixed == [("np.sqr", "np.sqrt"), ("gama", "gamma"), ("xhatt", "xhat"), ("xhatt", "xhat")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return " + "+".join(["x"] * 135) + ", x",
+        "return " + "-" * 135 + "x, x",
+        "if x: pass\n" + "".join("    elif x: y = 1\n" for _ in range(130)) + "    return x, x",
+        "return " + "(lambda: " * 60 + "x" + ")" * 60 + ", x",
+        "return " + "[" * 60 + "x" + " for i in x]" * 60 + ", x",
+        "return " + "(x if x else " * 90 + "x" + ")" * 90 + ", x",
+    ],
+)
+def test_the_deepest_code_that_is_read_is_walked_through(tmp_path, body):
+    assert findings(tmp_path, f"def a_forward(x):\n    {body}\ndef a_backward(d, c):\n    return d\n") == []
+
+
 def test_no_name_is_unknown_in_code_that_runs():
     """This library and a part of the standard library, function by function, are the judge of the walk through names."""
     files = [*Path(xhat.__file__).parent.rglob("*.py")]
