@@ -205,10 +205,15 @@ def test_lines_under_suspicion_come_first(tmp_path):
 
 def test_only_what_a_wrong_gradient_depends_on_is_edited_first(tmp_path):
     source = source_of(tmp_path, RIGHT)
+    caches = {RIGHT[: RIGHT.index(text)].count("\n") + 1 for text in ("cache = (", "xhat, xmu, std, gamma, N = cache")}
     line = RIGHT[: RIGHT.index("dbeta = ")].count("\n") + 1
     last = RIGHT.count("\n")
     found = candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dbeta",)))
-    assert {source.line_of(edit.start) for edits in itertools.islice(found, 60) for edit in edits} <= {line, last}
+    assert {source.line_of(edit.start) for edits in itertools.islice(found, 60) for edit in edits} <= {
+        line,
+        last,
+        *caches,
+    }
 
 
 def test_eps_dropped_in_backward_is_carried_over_by_the_cache(tmp_path):
@@ -242,6 +247,72 @@ def test_a_sum_in_place_of_an_assignment(tmp_path):
 
     found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
     assert found.text == text.replace("dx[i] = ", "dx[i] += ")
+
+
+ACTIVATIONS = {
+    "a derivative that is 1": ("np.maximum(x, 0)", "dout * np.ones_like(x)"),
+    "zero where the gradient is": ("np.maximum(x, 0)", "np.where(dout > 0, dout, 0)"),
+    "square missing": ("np.tanh(x)", "dout * (1 - np.tanh(x))"),
+    "root missing": ("np.sqrt(x ** 2 + 1)", "dout * x / (x ** 2 + 1)"),
+    "N missing": ("x.mean(0)", "np.ones_like(x) * dout"),
+}
+
+
+@pytest.mark.parametrize("mistake", ACTIVATIONS)
+def test_activations(tmp_path, mistake):
+    forward, backward = ACTIVATIONS[mistake]
+    text = f"import numpy as np\ndef f_forward(x):\n    return {forward}, x\ndef f_backward(dout, x):\n    return {backward}\n"
+    source = source_of(tmp_path, text)
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((7, 3))
+
+    def judge(text):
+        scope = {}
+        try:
+            exec(text, scope)
+            out, cache = scope["f_forward"](x)
+            dout, direction = rng.standard_normal(out.shape), rng.standard_normal(x.shape)
+            slope = (scope["f_forward"](x + 1e-6 * direction)[0] - scope["f_forward"](x - 1e-6 * direction)[0]) / 2e-6
+            dx = scope["f_backward"](dout, cache)
+            return dx.shape == x.shape and np.allclose((dout * slope).sum(), (dx * direction).sum(), 1e-6)
+        except (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError):
+            return False
+
+    with np.errstate(all="ignore"):
+        assert not judge(text)
+        found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
+    assert found is not None
+    print(found.diff)
+
+
+@pytest.mark.parametrize(
+    ("edits", "wrong", "after"),
+    [
+        (
+            [("(dout * xhat, axis=0)", "(dout * xhat, axis=0, keepdims=True)"), ("(dout, axis=0)", "(dout, axis=0, keepdims=True)")],
+            ("dgamma", "dbeta"),
+            "    dbeta = np.sum(dout, axis=0)\n    dgamma = np.sum(dout * xhat, axis=0)\n",
+        ),
+        (
+            [("np.sum(dout * xhat, axis=0)", "np.sum(dout * xhat, axis=0) / len(dout)"), ("np.sum(dout, axis=0)", "dout.mean(axis=0)")],
+            ("dgamma", "dbeta"),
+            "    return dx, dgamma * N, dbeta * N\n",
+        ),
+        (
+            [("std, gamma, N)", "std, N)"), ("std, gamma, N = cache", "std, N = cache"), ("dxhat = dout * gamma", "dxhat = dout")],
+            ("dx",),
+            "    xhat, xmu, std, N, gamma = cache\n",
+        ),
+    ],
+)  # fmt: skip
+def test_several_places_changed_alike(tmp_path, edits, wrong, after):
+    text = RIGHT
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    source = source_of(tmp_path, text)
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(GRADIENTS, wrong)), accept, 20)
+    assert after in found.text
 
 
 def test_the_rest_of_the_file_stays_byte_for_byte(tmp_path):
