@@ -275,8 +275,10 @@ class _Workshop:
                     for _, what, edits in self._reduction(node, node.func):
                         alike.setdefault((node.func.attr, what), {})[node] = edits
         for found in alike.values():
-            if len(found) > 1:
-                yield 3, tuple(edit for edits in found.values() for edit in edits)
+            edits = sorted(edit for edits in found.values() for edit in edits)
+            apart = all(one.end <= other.start for one, other in itertools.pairwise(edits))  # a sum may stand in a sum
+            if len(found) > 1 and apart:
+                yield 3, tuple(edits)
 
     def _sites(self, function: Function) -> Iterator[_Site]:
         for statement in statements(function.body):
