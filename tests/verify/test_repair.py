@@ -87,7 +87,15 @@ MISTAKES = {
     "not divided": [("xhat = xmu / std", "xhat = xmu - std", "out")],
     "root missing": [("xhat = xmu / std", "xhat = xmu / var", "out")],
     "beta missing": [("gamma * xhat + beta", "gamma * xhat", "out")],
+    "N - 1 in var": [("np.mean(xmu ** 2, axis=0)", "np.var(x, axis=0, ddof=1)", "out")],
     "variance over all entries": [("np.mean(xmu ** 2, axis=0)", "np.mean(xmu ** 2)", "out")],
+}  # fmt: skip
+
+
+# Several edits are right in these; in all others the very text comes back.
+EQUIVALENT = {
+    "another variable", "gamma missing", "N missing", "N missing in a term", "half missing", "half missing as a sign", "sign",
+    "sign of a term", "power", "argument changed", "cache order", "two mistakes", "beta missing", "N - 1 in var",
 }  # fmt: skip
 
 
@@ -151,6 +159,7 @@ def test_a_mistake_is_repaired(tmp_path, mistake):
     print(f"{mistake}: {next(count)} tried\n{found and found.diff}")
     assert found is not None
     assert accept(found.text)
+    assert (found.text == RIGHT) == (mistake not in EQUIVALENT)
     assert edited(source.text, found.edits) == found.text
     assert source.line_of(min(found.edits).start) == found.line
 
@@ -165,10 +174,13 @@ def test_right_code_gets_no_repair_that_is_not_accepted(tmp_path):
 
 
 def test_every_candidate_is_python(tmp_path):
-    source = source_of(tmp_path, RIGHT)
+    text = RIGHT.replace("dout * xhat, axis=0", "np.sum(dout) * xhat, axis=0")
+    source = source_of(tmp_path, text)
     found = list(candidates(source, pairs(source)[0]))
     for edits in found[::7]:
-        ast.parse(edited(RIGHT, edits))
+        ast.parse(edited(text, edits))
+    for edits in found:
+        edited(text, edits)
     assert len(found) > 1000
 
 
@@ -196,10 +208,114 @@ def test_lines_under_suspicion_come_first(tmp_path):
 
 def test_only_what_a_wrong_gradient_depends_on_is_edited_first(tmp_path):
     source = source_of(tmp_path, RIGHT)
+    caches = {RIGHT[: RIGHT.index(text)].count("\n") + 1 for text in ("cache = (", "xhat, xmu, std, gamma, N = cache")}
     line = RIGHT[: RIGHT.index("dbeta = ")].count("\n") + 1
     last = RIGHT.count("\n")
     found = candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dbeta",)))
-    assert {source.line_of(edit.start) for edits in itertools.islice(found, 60) for edit in edits} <= {line, last}
+    assert {source.line_of(edit.start) for edits in itertools.islice(found, 60) for edit in edits} <= {
+        line,
+        last,
+        *caches,
+    }
+
+
+def test_eps_dropped_in_backward_is_carried_over_by_the_cache(tmp_path):
+    text = RIGHT.replace(
+        "xhat, xmu, std, gamma, N = cache\n", "xhat, xmu, var, gamma, N = cache\n    std = np.sqrt(var)\n"
+    )
+    text = text.replace("cache = (xhat, xmu, std,", "cache = (xhat, xmu, var,")
+    source = source_of(tmp_path, text)
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(GRADIENTS, ("dx",))), accept, 20)
+    assert "    cache = (xhat, xmu, var, gamma, N, eps)\n" in found.text
+    assert "    xhat, xmu, var, gamma, N, eps = cache\n    std = np.sqrt(var + eps)\n" in found.text
+
+
+def test_a_sum_in_place_of_an_assignment(tmp_path):
+    """Entries that overlap must be added up: `=` for `+=` in a loop."""
+    text = (
+        "import numpy as np\ndef pairs_forward(x):\n    out = x[1:] * x[:-1]\n    return out, x\n"
+        "def pairs_backward(dout, x):\n    dx = np.zeros_like(x)\n    for i in range(len(dout)):\n"
+        "        dx[i] = dout[i] * x[i + 1]\n        dx[i + 1] = dout[i] * x[i]\n    return dx\n"
+    )
+    source = source_of(tmp_path, text)
+    x, dout = np.array([1.0, 2, 3, 4]), np.array([1.0, -2, 3])
+
+    def judge(text):
+        scope = {}
+        try:
+            exec(text, scope)
+            return np.allclose(scope["pairs_backward"](dout, x), [2, -5, 8, 9])
+        except (ArithmeticError, LookupError, NameError, TypeError, ValueError):
+            return False
+
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
+    assert found.text == text.replace("dx[i] = ", "dx[i] += ")
+
+
+ACTIVATIONS = {
+    "a derivative that is 1": ("np.maximum(x, 0)", "dout * np.ones_like(x)"),
+    "zero where the gradient is": ("np.maximum(x, 0)", "np.where(dout > 0, dout, 0)"),
+    "square missing": ("np.tanh(x)", "dout * (1 - np.tanh(x))"),
+    "root missing": ("np.sqrt(x ** 2 + 1)", "dout * x / (x ** 2 + 1)"),
+    "N missing": ("x.mean(0)", "np.ones_like(x) * dout"),
+}
+
+
+@pytest.mark.parametrize("mistake", ACTIVATIONS)
+def test_activations(tmp_path, mistake):
+    forward, backward = ACTIVATIONS[mistake]
+    text = f"import numpy as np\ndef f_forward(x):\n    return {forward}, x\ndef f_backward(dout, x):\n    return {backward}\n"
+    source = source_of(tmp_path, text)
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((7, 3))
+
+    def judge(text):
+        scope = {}
+        try:
+            exec(text, scope)
+            out, cache = scope["f_forward"](x)
+            dout, direction = rng.standard_normal(out.shape), rng.standard_normal(x.shape)
+            slope = (scope["f_forward"](x + 1e-6 * direction)[0] - scope["f_forward"](x - 1e-6 * direction)[0]) / 2e-6
+            dx = scope["f_backward"](dout, cache)
+            return dx.shape == x.shape and np.allclose((dout * slope).sum(), (dx * direction).sum(), 1e-6)
+        except (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError):
+            return False
+
+    with np.errstate(all="ignore"):
+        assert not judge(text)
+        found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
+    assert found is not None
+    print(found.diff)
+
+
+@pytest.mark.parametrize(
+    ("edits", "wrong", "after"),
+    [
+        (
+            [("(dout * xhat, axis=0)", "(dout * xhat, axis=0, keepdims=True)"), ("(dout, axis=0)", "(dout, axis=0, keepdims=True)")],
+            ("dgamma", "dbeta"),
+            "    dbeta = np.sum(dout, axis=0)\n    dgamma = np.sum(dout * xhat, axis=0)\n",
+        ),
+        (
+            [("np.sum(dout * xhat, axis=0)", "np.sum(dout * xhat, axis=0) / len(dout)"), ("np.sum(dout, axis=0)", "dout.mean(axis=0)")],
+            ("dgamma", "dbeta"),
+            "    return dx, dgamma * N, dbeta * N\n",
+        ),
+        (
+            [("std, gamma, N)", "std, N)"), ("std, gamma, N = cache", "std, N = cache"), ("dxhat = dout * gamma", "dxhat = dout")],
+            ("dx",),
+            "    xhat, xmu, std, N, gamma = cache\n",
+        ),
+    ],
+)  # fmt: skip
+def test_several_places_changed_alike(tmp_path, edits, wrong, after):
+    text = RIGHT
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    source = source_of(tmp_path, text)
+    found = repairs(source, candidates(source, pairs(source)[0], Hints(GRADIENTS, wrong)), accept, 20)
+    assert after in found.text
 
 
 def test_the_rest_of_the_file_stays_byte_for_byte(tmp_path):

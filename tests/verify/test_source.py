@@ -284,6 +284,7 @@ else:
 def outer():
     def c_forward(x): pass
     def c_backward(x): pass
+    def e_forward(x): pass
 def d_forward(x): pass
 def d_backward(x): pass
 def d_forward(x, y): pass
@@ -293,7 +294,7 @@ def d_forward(x, y): pass
         ("outer.c", "outer.c_forward", "outer.c_backward", "nested"),
         ("d", "d_forward", "d_backward", "functions"),
     ]
-    assert pairs(read(write(tmp_path, text)))[-1].forward_line == 17
+    assert pairs(read(write(tmp_path, text)))[-1].forward_line == 18
 
 
 def test_a_declaration_is_read_not_run(tmp_path):
@@ -301,6 +302,7 @@ def test_a_declaration_is_read_not_run(tmp_path):
     assert declaration(read(write(tmp_path, f"XHAT = {told!r}\n" + PAIR))) == told
     assert declaration(read(write(tmp_path, f"XHAT: dict = {told!r}\n"))) == told
     assert declaration(read(write(tmp_path, PAIR))) == {}
+    assert declaration(read(write(tmp_path, "XHAT: dict\nOTHER = dict(a=1)\nXHAT_2: int = f()\n"))) == {}
     for text in (
         "XHAT = dict(a=1)",
         "XHAT = [1]",

@@ -307,6 +307,63 @@ def test_a_cache_that_is_not_plain_to_see(tmp_path, pack, unpack):
     assert findings(tmp_path, text) == []
 
 
+def test_half_a_pair_is_looked_at_too(tmp_path):
+    assert findings(tmp_path, "def a_forward(x):\n    return y, x\ndef b_backward(dout, cache):\n    return z\n") == [
+        (2, "undefined-name", "`y` is never defined. Give it a value before this line."),
+        (4, "undefined-name", "`z` is never defined. Give it a value before this line."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ("np.sum(dout, 0)\n    return dout", "unused-result", "The result of `np.sum(dout, 0)` is thrown away."),
+        ("-dout\n    return dout", "unused-result", "The result of `-dout` is thrown away."),
+        ("f = lambda a, b=bb: a\n    return f(dout)", "undefined-name", "`bb` is never defined."),
+        ("def f(a, *, b=bb): return a\n    return f(dout)", "undefined-name", "`bb` is never defined."),
+        ("f = lambda a: a * bb\n    return f(dout)", "undefined-name", "`bb` is never defined."),
+        ("return [d * bb for d in dout]", "undefined-name", "`bb` is never defined."),
+        ("return dout if cache else bb", "undefined-name", "`bb` is never defined."),
+        ("with bb as c:\n        return dout", "undefined-name", "`bb` is never defined."),
+        ("for i in bb:\n        dout = dout + i\n    return dout", "undefined-name", "`bb` is never defined."),
+        ("while bb:\n        dout = dout + 1\n    return dout", "undefined-name", "`bb` is never defined."),
+        ("match dout:\n        case 1 if bb:\n            pass\n    return dout", "undefined-name", "`bb` is never defined."),
+        ("try:\n        dout = bb\n    except ValueError:\n        pass\n    return dout", "undefined-name", "`bb` is never defined."),
+        ("for i in dout:\n        total = total + i\n    return total", "undefined-name", "`total` has no value yet"),
+        ("dx[0] = 1\n    return dx", "undefined-name", "`dx` is never defined."),
+        ("if cache is not 'a':\n        return dout\n    return 2 * dout", "identity-comparison", "`is` asks for the same object"),
+        ("dout = 3\n    return dout", "argument-ignored", "`dout` gets another value before it was used"),
+    ],
+)  # fmt: skip
+def test_one_line_of_a_backward_pass(tmp_path, body, kind, message):
+    text = f"import numpy as np\ndef a_forward(x):\n    return x, x\ndef a_backward(dout, cache):\n    {body}\n"
+    ((_, found, told),) = findings(tmp_path, text)
+    assert (found, told[: len(message)]) == (kind, message)
+
+
+def test_an_error_on_purpose_is_no_skeleton(tmp_path):
+    for raised in ("ValueError('no')", "errors.Refused", "make_error()"):
+        text = f"import errors\nfrom errors import make_error\ndef a_forward(x):\n    raise {raised}\ndef a_backward(dout, x):\n    return dout\n"
+        assert "not-written" not in [kind for _, kind, _ in findings(tmp_path, text)]
+
+
+@pytest.mark.parametrize(
+    ("put", "taken", "end"),
+    [
+        ("x, w", "x, w, b", "(x, w, b). `b` is not in the cache."),
+        ("x, w", "x, w, b, c", "(x, w, b, c). `b`, `c` are not in the cache."),
+        ("x, w", "a, b, c", "(a, b, c)."),
+        ("x, w, 2 * w", "x, w", "(x, w). `2 * w` is not taken out."),
+        ("x, w, w", "a, b", "(a, b)."),
+    ],
+)
+def test_what_a_cache_lacks_is_named_where_that_is_known(tmp_path, put, taken, end):
+    text = f"def a_forward(x, w):\n    return x, ({put})\ndef a_backward(dout, cache):\n    {taken} = cache\n    return dout, dout\n"
+    ((line, kind, message),) = findings(tmp_path, text)
+    assert (line, kind) == (4, "cache-length")
+    assert message.endswith(f"takes out {taken.count(',') + 1} {end}")
+
+
 def test_a_declared_order_of_gradients_is_no_mistake(tmp_path):
     text = "def a_forward(x, w):\n    return x, (x, w)\ndef a_backward(dout, cache):\n    dx = dw = dout\n    return dw, dx\n"
     assert [kind for _, kind, _ in findings(tmp_path, text)] == ["gradient-order"]
@@ -329,6 +386,21 @@ def test_fixed_names_are_those_never_defined(tmp_path):
     source = source_of(tmp_path, text)
     fixed = [(source.segment(node), meant) for node, meant in fixed_names(source, pairs(source)[0])]
     assert fixed == [("np.sqr", "np.sqrt"), ("gama", "gamma"), ("xhatt", "xhat"), ("xhatt", "xhat")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return " + "+".join(["x"] * 135) + ", x",
+        "return " + "-" * 135 + "x, x",
+        "if x: pass\n" + "".join("    elif x: y = 1\n" for _ in range(130)) + "    return x, x",
+        "return " + "(lambda: " * 60 + "x" + ")" * 60 + ", x",
+        "return " + "[" * 60 + "x" + " for i in x]" * 60 + ", x",
+        "return " + "(x if x else " * 90 + "x" + ")" * 90 + ", x",
+    ],
+)
+def test_the_deepest_code_that_is_read_is_walked_through(tmp_path, body):
+    assert findings(tmp_path, f"def a_forward(x):\n    {body}\ndef a_backward(d, c):\n    return d\n") == []
 
 
 def test_no_name_is_unknown_in_code_that_runs():

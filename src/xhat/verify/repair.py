@@ -253,15 +253,32 @@ class _Workshop:
             if starts and number not in relevant:
                 continue
             penalty = 2.0 * (number in shared and bool(wrong))
-            for rank, edits in itertools.chain(
-                self._statement(function, site), self._expressions(function, site.value, names)
-            ):
+            for rank, edits in itertools.chain(self._statement(function, site), self._entries(function, site, names)):
                 yield rank + penalty, edits
+        yield from self._alike([site for n, site in enumerate(sites) if not starts or n in relevant])
+        if len(wrong) > 1:
+            for text in (".reshape(-1)", *(f" {sign} {name}" for name in (*names, _rows(function)) for sign in "*/")):
+                nodes = [outputs[name] for name in outputs if name in wrong]
+                yield 4, tuple(self._put(node, node, self._whole(node) + text) for node in nodes)
         for name, node in outputs.items():
             if name in wrong or not wrong:
                 yield from self._output(function, sites, name, node, names)
                 if starts and not isinstance(node, ast.Name):
                     yield from self._expressions(function, node, names)
+
+    def _alike(self, sites: Sequence[_Site]) -> Iterator[_Ranked]:
+        """Yield the same change of all reductions of a function at once."""
+        alike: dict[tuple[str, str], dict[ast.Call, Edits]] = {}
+        for site in sites:
+            for node in ast.walk(site.value):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    for _, what, edits in self._reduction(node, node.func):
+                        alike.setdefault((node.func.attr, what), {})[node] = edits
+        for found in alike.values():
+            edits = sorted(edit for edits in found.values() for edit in edits)
+            apart = all(one.end <= other.start for one, other in itertools.pairwise(edits))  # a sum may stand in a sum
+            if len(found) > 1 and apart:
+                yield 3, tuple(edits)
 
     def _sites(self, function: Function) -> Iterator[_Site]:
         for statement in statements(function.body):
@@ -296,7 +313,9 @@ class _Workshop:
 
     def _factors(self, function: Function) -> list[str]:
         """Return the names that a term may lack as a factor: local ones, those of arrays and sizes first."""
-        skipped = set(parameters(function)[:2]) if function.name == self.pair.backward else set[str]()
+        skipped = set[str]()
+        if function.name == self.pair.backward:
+            skipped = set(parameters(function)[: 2 if unpacked(function) else 1])
         stored = [
             node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         ]
@@ -319,7 +338,6 @@ class _Workshop:
                 and any(isinstance(node, ast.Name) and node.id == returned.id for node in site.statement.targets)
             ]
             places += [(0, site.value) for site in last[-1:]]
-        rows = f"{parameters(function)[0]}.shape[0]" if parameters(function) else "N"
         of = name.removeprefix("d")
         for later, value in places:
             whole = self._whole(value)
@@ -332,14 +350,30 @@ class _Workshop:
             yield 3 + later, (self._put(value, value, f"-{whole}"),)
             for factor in names:
                 yield 4.5 + later, (self._put(value, value, f"{whole} + {factor}"),)
-            for factor in (*names, rows, "2"):
+            samples = [f"{of}.shape[0]"] if of in names else []
+            for factor in (*names, _rows(function), *samples, "2"):
                 yield 3.5 + later, (self._put(value, value, f"{whole} / {factor}"),)
                 yield 3.5 + later, (self._put(value, value, f"{whole} * {factor}"),)
+            for factor, carried in self._others(function):
+                yield 4 + later, (self._put(value, value, f"{whole} * {factor}"), *carried)
+                yield 4 + later, (self._put(value, value, f"{whole} / {factor}"), *carried)
+            for factor in names:
+                yield 6 + later, (self._put(value, value, f"{whole} * ({factor} > 0)"),)
             yield 4 + later, (self._put(value, value, f"{whole}.reshape(-1)"),)
             if of in names:
                 yield 4 + later, (self._put(value, value, f"{whole}.reshape({of}.shape)"),)
             for axis in ("axis=0", "axis=1", "axis=0, keepdims=True", "axis=1, keepdims=True"):
                 yield 5 + later, (self._put(value, value, f"np.sum({self.source.segment(value)}, {axis})"),)
+
+    def _others(self, function: Function) -> Iterator[tuple[str, Edits]]:
+        """Yield the forward pass's variables that the backward pass does not know, and how the cache brings them."""
+        forward = self.source.functions.get(self.pair.forward or "")
+        if forward is not None and function.name == self.pair.backward:
+            known = bound_names(function)
+            for name in self._factors(forward):
+                carried = () if name in known else self._carry(forward, function, [name])
+                if carried:
+                    yield name, carried
 
     def _whole(self, node: ast.expr) -> str:
         return _parenthesized(self.source.segment(node)) if not _is_atom(node) else self.source.segment(node)
@@ -382,6 +416,15 @@ class _Workshop:
         return None if place < 0 else (start + place, start + place + len(sign))
 
     # One expression
+
+    def _entries(self, function: Function, site: _Site, names: Sequence[str]) -> Iterator[_Ranked]:
+        """Yield edits of a statement's right side, and of the entries that it writes to."""
+        yield from self._expressions(function, site.value, names)
+        if isinstance(site.statement, ast.Assign | ast.AugAssign):
+            targets = site.statement.targets if isinstance(site.statement, ast.Assign) else [site.statement.target]
+            for target in targets:
+                if isinstance(target, ast.Subscript):
+                    yield from self._expressions(function, target.slice, names)
 
     def _expressions(self, function: Function, root: ast.expr, names: Sequence[str]) -> Iterator[_Ranked]:
         todo: list[tuple[ast.expr, ast.AST | None]] = [(root, None)]
@@ -446,12 +489,16 @@ class _Workshop:
             for side in (node.left, node.right):
                 if isinstance(side, ast.Name):
                     yield from ((5, (Edit(*self.source.span(side), f"{side.id} ** {n}"),)) for n in (2, 3))
+        if isinstance(node.op, ast.Div) and not isinstance(node.right, ast.Constant):
+            yield 4.6, (self._put(node.right, node.right, f"np.sqrt({self.source.segment(node.right)})"),)
         if isinstance(node.op, ast.Add | ast.Sub):
             for term in (node.left, node.right):
                 if not (isinstance(term, ast.BinOp) and isinstance(term.op, ast.Add | ast.Sub)):
                     for factor in names:
                         yield 5.5, (self._put(root, term, f"{self._whole(term)} * {factor}"),)
                         yield 5.5, (self._put(root, term, f"{self._whole(term)} / {factor}"),)
+                    if not isinstance(term, ast.Constant):
+                        yield 5, (self._put(root, term, f"{self._whole(term)} ** 2"),)
                     yield 4.5, (self._put(root, term, f"0.5 * {self._whole(term)}"),)
                     yield 4.5, (self._put(root, term, f"2 * {self._whole(term)}"),)
         if isinstance(node.op, ast.Add) and _is_eps(node.right) and isinstance(node.left, ast.Call) and node.left.args:
@@ -486,40 +533,45 @@ class _Workshop:
             yield 4.5, (self._put(root, node, self._whole(inside)),)
             if not any(_is_eps(part) for part in ast.walk(inside)):
                 yield from self._add_eps(function, inside)
-        if attribute not in _REDUCTIONS:
-            return
-        if attribute in ("sum", "mean"):
-            end = self.source.span(node.func)[1]
-            yield 2, (Edit(end - len(attribute), end, "mean" if attribute == "sum" else "sum"),)
-        given = node.args[1:] if numpy else node.args
-        first = [self.source.segment(argument) for argument in node.args[: 1 if numpy else 0]]
-        kept = {k.arg: self.source.segment(k.value) for k in node.keywords if k.arg is not None}
-        axis = self.source.segment(given[0]) if given else kept.get("axis")
-        keepdims = kept.get("keepdims")
-        others = {name: text for name, text in kept.items() if name not in ("axis", "keepdims")}
-        if len(given) > 1 or any(keyword.arg is None for keyword in node.keywords) or (numpy and not first):
-            return
-
-        def call(axis: str | None, keepdims: str | None, others: Mapping[str, str] = others) -> Edits:
-            shown = {"axis": axis, **others, "keepdims": keepdims}
-            arguments = first + [f"{name}={text}" for name, text in shown.items() if text is not None]
-            return (Edit(*span, f"{self.source.segment(node.func)}({', '.join(arguments)})"),)
-
-        for other in ("0", "1", None):
-            if other != axis:
-                yield 2, call(other, keepdims if other is not None else None)
-                if other == "1":
-                    yield 2.5, call(other, "True")
-        if axis is not None:
-            yield 2.5, call(axis, None if keepdims is not None else "True")
-        if "ddof" in others:
-            yield 2.5, call(axis, keepdims, {name: text for name, text in others.items() if name != "ddof"})
-        if numpy:
+        reductions = list(self._reduction(node, node.func))
+        yield from ((rank, edits) for rank, _, edits in reductions)
+        if reductions and numpy:
             inside = node.args[0]
             for factor in names:
                 yield 4, (self._put(inside, inside, f"{self._whole(inside)} * {factor}"),)
                 yield 5, (self._put(inside, inside, f"{self._whole(inside)} / {factor}"),)
             yield 6, (Edit(*span, self._whole(inside)),)
+
+    def _reduction(self, node: ast.Call, func: ast.Attribute) -> Iterator[tuple[float, str, Edits]]:
+        """Yield other ways to sum or average the same values, each with a word for what was changed."""
+        numpy = isinstance(func.value, ast.Name) and func.value.id in ("np", "numpy")
+        given = node.args[1:] if numpy else node.args
+        plain = all(keyword.arg is not None for keyword in node.keywords) and len(given) <= 1
+        if func.attr not in _REDUCTIONS or not plain or (numpy and not node.args):
+            return
+        if func.attr in ("sum", "mean"):
+            other, end = ("mean" if func.attr == "sum" else "sum"), self.source.span(func)[1]
+            yield 2, other, (Edit(end - len(func.attr), end, other),)
+        first = [self.source.segment(argument) for argument in node.args[: 1 if numpy else 0]]
+        kept = {str(keyword.arg): self.source.segment(keyword.value) for keyword in node.keywords}
+        axis = self.source.segment(given[0]) if given else kept.get("axis")
+        keepdims = kept.get("keepdims")
+        others = {name: text for name, text in kept.items() if name not in ("axis", "keepdims")}
+
+        def call(axis: str | None, keepdims: str | None, others: Mapping[str, str] = others) -> Edits:
+            shown = {"axis": axis, **others, "keepdims": keepdims}
+            arguments = first + [f"{name}={text}" for name, text in shown.items() if text is not None]
+            return (Edit(*self.source.span(node), f"{self.source.segment(func)}({', '.join(arguments)})"),)
+
+        for other in ("0", "1", None):
+            if other != axis:
+                yield 2, f"axis={other}", call(other, keepdims if other is not None else None)
+                if other == "1":
+                    yield 2.5, "axis=1, keepdims", call(other, "True")
+        if axis is not None:
+            yield 2.5, "keepdims", call(axis, None if keepdims is not None else "True")
+        if "ddof" in others:
+            yield 2.5, "ddof", call(axis, keepdims, {name: text for name, text in others.items() if name != "ddof"})
 
     def _add_eps(self, function: Function, inside: ast.expr) -> Iterator[_Ranked]:
         """Yield the edit that adds eps under a root, carried over by the cache if it must be."""
@@ -534,6 +586,11 @@ class _Workshop:
                 carried = self._carry(forward, function, [name])
                 if carried:
                     yield 3, added + carried
+
+
+def _rows(function: Function) -> str:
+    """Return the number of samples, in terms of the first argument."""
+    return f"{parameters(function)[0]}.shape[0]" if parameters(function) else "N"
 
 
 def _loaded(node: ast.expr) -> set[str]:
