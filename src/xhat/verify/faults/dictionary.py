@@ -149,7 +149,9 @@ class Dictionary:
     def _compiled(self, side: str, faults: tuple[Fault, ...]) -> Function:
         if (side, faults) not in self._known:
             text = self.text(side, faults)
-            function = compiled(f"import numpy as np\n{self.before}\n{text}", f"<{self.layer} {side} {len(self._known)}>")
+            function = compiled(
+                f"import numpy as np\n{self.before}\n{text}", f"<{self.layer} {side} {len(self._known)}>"
+            )
             if len(faults) > 1:  # thousands: not kept
                 return function
             self._known[side, faults] = function

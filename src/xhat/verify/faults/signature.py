@@ -18,10 +18,41 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xhat.checks import Array
+from xhat.verify.faults.affine import AFFINE
 from xhat.verify.faults.batch_norm import BATCH_NORM
+from xhat.verify.faults.conv import CONV
 from xhat.verify.faults.dictionary import Dictionary, Fault, Function, Seen
+from xhat.verify.faults.dropout import DROPOUT
+from xhat.verify.faults.flatten import FLATTEN
+from xhat.verify.faults.group_norm import GROUP_NORM
+from xhat.verify.faults.instance_norm import INSTANCE_NORM
+from xhat.verify.faults.layer_norm import LAYER_NORM
+from xhat.verify.faults.losses import HINGE_LOSS, SOFTMAX_CROSS_ENTROPY, SQUARED_ERROR
+from xhat.verify.faults.max_pool import MAX_POOL
+from xhat.verify.faults.relu import RELU
+from xhat.verify.faults.rms_norm import RMS_NORM
+from xhat.verify.faults.spatial_batch_norm import SPATIAL_BATCH_NORM
 
-DICTIONARIES: Mapping[str, Dictionary] = {dictionary.layer: dictionary for dictionary in (BATCH_NORM,)}
+DICTIONARIES: Mapping[str, Dictionary] = {
+    dictionary.layer: dictionary
+    for dictionary in (
+        BATCH_NORM,
+        SPATIAL_BATCH_NORM,
+        LAYER_NORM,
+        GROUP_NORM,
+        INSTANCE_NORM,
+        RMS_NORM,
+        AFFINE,
+        RELU,
+        DROPOUT,
+        CONV,
+        MAX_POOL,
+        FLATTEN,
+        SOFTMAX_CROSS_ENTROPY,
+        HINGE_LOSS,
+        SQUARED_ERROR,
+    )
+}
 
 Signature = Mapping[str, Array | None]
 """By name: "out", "running_mean", "dx"; None for what is not an array of numbers."""
