@@ -7,6 +7,7 @@ once and only when they are asked for.
 from __future__ import annotations
 
 import ast
+import itertools
 import linecache
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class Dictionary:
         )
 
     def text(self, side: str, faults: Iterable[Fault] = ()) -> str:
-        """Return a function's text with these mistakes in it.
+        """Return a function's text with those of these mistakes in it that are its own.
 
         Raises
         ------
@@ -112,6 +113,8 @@ class Dictionary:
         right = self.forward if side == "forward" or not self.backward else self.backward
         places: list[tuple[int, int, str]] = []
         for fault in faults:
+            if self.backward and fault.side != side:
+                continue
             for old, new in fault.edits:
                 if right.count(old) != 1:
                     raise ValueError(
@@ -121,7 +124,7 @@ class Dictionary:
                 start = right.index(old)
                 places.append((start, start + len(old), new))
         places.sort()
-        if any(first[1] > second[0] for first, second in zip(places, places[1:], strict=False)):
+        if any(first[1] > second[0] for first, second in itertools.pairwise(places)):
             raise ValueError(f"{self.layer}: expected faults in different places, got two in one. Choose others.")
         for start, stop, new in reversed(places):
             right = right[:start] + new + right[stop:]
@@ -131,15 +134,13 @@ class Dictionary:
         """Return the forward and the backward pass with these mistakes in them; a loss has no backward pass."""
         if not self.backward:
             return self._compiled("forward", tuple(faults)), None
-        first = tuple(fault for fault in faults if fault.side == "forward")
-        second = tuple(fault for fault in faults if fault.side == "backward")
+        first, second = (tuple(fault for fault in faults if fault.side == side) for side in ("forward", "backward"))
         return self._compiled("forward", first), self._compiled("backward", second)
 
     def source(self, faults: Sequence[Fault] = ()) -> str:
         """Return a whole module with these mistakes in it."""
-        texts = [self.text("forward", faults)]
-        if self.backward:
-            texts = [self.text(side, [f for f in faults if f.side == side]) for side in ("forward", "backward")]
+        sides = ("forward", "backward") if self.backward else ("forward",)
+        texts = [self.text(side, faults) for side in sides]
         return "import numpy as np\n" + "".join(f"\n\n{text.strip()}\n" for text in (self.before, *texts) if text)
 
     @cached_property

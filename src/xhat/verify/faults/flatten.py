@@ -55,11 +55,6 @@ BACKWARD_ROWS: Rows = {
         "dout.reshape(shape)",
         'dout.reshape(shape, order="F")',
     ),
-    "axes_exchanged": (
-        "The last two axes are exchanged: reshape to the shape that x had.",
-        "dout.reshape(shape)",
-        "dout.reshape(shape[:-2] + shape[:-3:-1]).swapaxes(-1, -2)",
-    ),
     "averaged": (
         "dx is divided by the batch size: dout passes unchanged.",
         "dout.reshape(shape)",

@@ -150,12 +150,12 @@ BACKWARD_ROWS: Rows = {
     ),
 }
 
-X, DOUT = normal(101, 2, 3, 5, 7) - 0.5, normal(102, 2, 3, 2, 3)
-POOL = {"pool_height": 3, "pool_width": 2, "stride": 2}
+X, DOUT = normal(101, 2, 3, 5, 8) - 0.5, normal(102, 2, 3, 2, 3)
+POOL = {"pool_height": 3, "pool_width": 4, "stride": 2}
 
 
 def after_forward(forward: Function, seen: Seen) -> Any:
-    """Use windows of 3 rows and 2 columns that overlap downwards."""
+    """Use windows of 3 rows and 4 columns that overlap."""
     x = X.copy()
     seen["out"], cache = forward(x, dict(POOL))
     seen["x after the call"] = x

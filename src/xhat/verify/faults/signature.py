@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -219,7 +219,7 @@ def _row(layer: str) -> Row:
 
 @cache
 def _singles(layer: str) -> dict[tuple[Fault, ...], Signature]:
-    """What correct code leaves, under (), and what each mistake leaves."""
+    """Return what correct code leaves, under (), and what each mistake leaves."""
     dictionary = DICTIONARIES[layer]
     chosen: list[tuple[Fault, ...]] = [(), *((fault,) for fault in dictionary.faults)]
     return {faults: signature(layer, *dictionary.functions(faults)) for faults in chosen}
@@ -227,7 +227,7 @@ def _singles(layer: str) -> dict[tuple[Fault, ...], Signature]:
 
 @cache
 def _pairs(layer: str) -> dict[tuple[Fault, ...], Signature]:
-    """What two mistakes in different places leave."""
+    """Return what two mistakes in different places leave."""
     dictionary = DICTIONARIES[layer]
     harmful = [fault for fault in dictionary.faults if not fault.harmless]
     if not dictionary.backward:
@@ -278,10 +278,8 @@ def _second(dictionary: Dictionary, *faults: Fault) -> Function:
 
 def _apart(one: Fault, other: Fault) -> bool:
     """Whether two mistakes change different places, so that both can be made."""
-    if one.side != other.side and DICTIONARIES[one.layer].backward:
-        return True
     try:
-        DICTIONARIES[one.layer].text(one.side, (one, other))
+        DICTIONARIES[one.layer].source((one, other))
     except ValueError:
         return False
     return True
@@ -304,7 +302,7 @@ def _attempt(run: Callable[[], Any], seen: Seen) -> Any:
 
 
 @contextlib.contextmanager
-def _calm() -> Iterator[None]:
+def _calm() -> Generator[None, None, None]:
     """Neither warn of what wrong code divides by, nor leave the global generator elsewhere."""
     state = np.random.get_state()  # noqa: NPY002  the course's dropout draws from it
     with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -48,7 +48,7 @@ FORWARD_ROWS: Rows = {
         "out_rows.reshape(N, C, H, W)",
     ),
     "moved_back_transposed": (
-        "Height and width are exchanged on the way back: the inverse of transpose(0, 2, 3, 1) is transpose(0, 3, 1, 2).",
+        "Height and width are exchanged on the way: the inverse of transpose(0, 2, 3, 1) is transpose(0, 3, 1, 2).",
         "transpose(0, 3, 1, 2)",
         "transpose(0, 3, 2, 1)",
     ),
@@ -64,7 +64,8 @@ FORWARD_ROWS: Rows = {
     ),
     "sample_by_sample": (
         "The statistics are taken sample by sample, as in instance norm: average over N, H and W.",
-        "x_rows = x_moved.reshape(N * H * W, C)\n    out_rows, cache = batchnorm_forward(x_rows, gamma, beta, bn_param)",
+        "x_rows = x_moved.reshape(N * H * W, C)\n"
+        "    out_rows, cache = batchnorm_forward(x_rows, gamma, beta, bn_param)",
         "x_rows = x_moved.reshape(N, H * W, C)\n"
         "    out_rows, cache = batchnorm_forward(x_moved.reshape(N * H * W, C), gamma, beta, bn_param)\n"
         '    eps = bn_param.get("eps", 1e-5)\n'
