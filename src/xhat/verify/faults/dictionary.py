@@ -76,9 +76,7 @@ class Dictionary:
     before : str
         Functions that both need.
     quantities : mapping of str to str
-        What a local variable may hold: words, and the expression over the right code's own variables.
-    names : mapping of str to str
-        What a usual name of a local variable stands for: a right variable's name.
+        What a local variable of right code may hold besides: words, and an expression over the variables of this code.
     """
 
     layer: str
@@ -91,7 +89,6 @@ class Dictionary:
     harmless: frozenset[str] = frozenset()
     before: str = ""
     quantities: Mapping[str, str] = field(default_factory=dict[str, str])
-    names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def faults(self) -> tuple[Fault, ...]:

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -134,17 +134,22 @@ def signature(layer: str, forward: Function, backward: Function | None) -> Signa
         They take what the course's functions take. A loss has no backward pass.
     """
     dictionary, seen = DICTIONARIES[layer], Seen()
-    with _calm():
-        kept = _after_forward(dictionary, forward, seen)
-        if backward is not None and "error" not in seen:
-            _after_backward(dictionary, backward, kept, seen)
-    return _frozen(seen)
+    with guarded(seen):
+        kept = dictionary.after_forward(forward, seen)
+        if backward is not None:
+            dictionary.after_backward(backward, kept, seen)
+    return frozen(seen)
+
+
+def right_signature(layer: str) -> Signature:
+    """Return what correct code leaves."""
+    return _singles(layer)[()]
 
 
 def wrong_parts(layer: str, found: Signature) -> tuple[str, ...]:
     """Return the names of what is not as correct code leaves it."""
-    right = _singles(layer)[()]
-    return tuple(name for name in found if name not in right or not _same(found[name], right[name]))
+    right = right_signature(layer)
+    return tuple(name for name in found if name not in right or not same(found[name], right[name]))
 
 
 def diagnose(layer: str, forward: Function, backward: Function | None) -> list[Match]:
@@ -185,8 +190,8 @@ def _by_part(singles: Mapping[tuple[Fault, ...], Signature], found: Signature, w
     right = singles[()]
     for part in wrong:
         for faults, left in singles.items():
-            changed = part in left and not (part in right and _same(left[part], right[part]))
-            if changed and found[part] is not None and _same(found[part], left[part]):
+            changed = part in left and not (part in right and same(left[part], right[part]))
+            if changed and found[part] is not None and same(found[part], left[part]):
                 explained.setdefault(faults, []).append(part)
     matches = [Match(faults, tuple(parts), False) for faults, parts in explained.items()]
     # What explains more comes first; what another mistake explains as well, and more besides, is left out.
@@ -249,25 +254,26 @@ def _pairs_of_two_functions(
 
     def outcomes(forward: Function, backwards: Mapping[tuple[Fault, ...], Function]) -> Iterator[Any]:
         """Run the forward pass once for many backward passes."""
-        before = Seen()
-        kept = _after_forward(dictionary, forward, before)
-        frozen = _frozen(before)
+        before, kept = Seen(), None
+        with guarded(before):
+            kept = dictionary.after_forward(forward, before)
+        left = frozen(before)
         for faults, backward in backwards.items():
             seen = Seen()
             if "error" not in before:
-                _after_backward(dictionary, backward, kept, seen)
-            yield faults, {**frozen, **_frozen(seen)}
+                with guarded(seen):
+                    dictionary.after_backward(backward, kept, seen)
+            yield faults, {**left, **frozen(seen)}
 
-    with _calm():
-        backwards = {(fault,): _second(dictionary, fault) for fault in second}
-        for fault in first:
-            forward = dictionary.functions((fault,))[0]
-            yield from (((fault, *two), left) for two, left in outcomes(forward, backwards))
-        for two in filter(lambda two: _apart(*two), itertools.combinations(first, 2)):
-            forward = dictionary.functions(two)[0]
-            yield from ((two, left) for _, left in outcomes(forward, {(): right_backward}))
-        both = {two: _second(dictionary, *two) for two in itertools.combinations(second, 2) if _apart(*two)}
-        yield from outcomes(right_forward, both)
+    backwards = {(fault,): _second(dictionary, fault) for fault in second}
+    for fault in first:
+        forward = dictionary.functions((fault,))[0]
+        yield from (((fault, *two), left) for two, left in outcomes(forward, backwards))
+    for two in filter(lambda two: _apart(*two), itertools.combinations(first, 2)):
+        forward = dictionary.functions(two)[0]
+        yield from ((two, left) for _, left in outcomes(forward, {(): right_backward}))
+    both = {two: _second(dictionary, *two) for two in itertools.combinations(second, 2) if _apart(*two)}
+    yield from outcomes(right_forward, both)
 
 
 def _second(dictionary: Dictionary, *faults: Fault) -> Function:
@@ -285,35 +291,25 @@ def _apart(one: Fault, other: Fault) -> bool:
     return True
 
 
-def _after_forward(dictionary: Dictionary, forward: Function, seen: Seen) -> Any:
-    return _attempt(lambda: dictionary.after_forward(forward, seen), seen)
-
-
-def _after_backward(dictionary: Dictionary, backward: Function, kept: Any, seen: Seen) -> None:
-    _attempt(lambda: dictionary.after_backward(backward, kept, seen), seen)
-
-
-def _attempt(run: Callable[[], Any], seen: Seen) -> Any:
-    """Run what may be anybody's code; that it raises is a part of what it leaves."""
-    try:
-        return run()
-    except Exception as error:
-        seen["error"] = type(error).__name__
-
-
 @contextlib.contextmanager
-def _calm() -> Generator[None, None, None]:
-    """Neither warn of what wrong code divides by, nor leave the global generator elsewhere."""
+def guarded(seen: Seen) -> Generator[None, None, None]:
+    """Run what may be anybody's code: that it raises is a part of what it leaves.
+
+    It does not warn of what wrong code divides by, and leaves the global generator where it was.
+    """
     state = np.random.get_state()  # noqa: NPY002  the course's dropout draws from it
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             yield
+        except Exception as error:
+            seen["error"] = type(error).__name__
         finally:
             np.random.set_state(state)  # noqa: NPY002
 
 
-def _frozen(seen: Seen) -> dict[str, Array | None]:
+def frozen(seen: Seen) -> dict[str, Array | None]:
+    """Return what was seen as copies in float64."""
     return {name: _numbers(value) for name, value in seen.items()}
 
 
@@ -324,7 +320,8 @@ def _numbers(value: Any) -> Array | None:
         return None
 
 
-def _same(one: Array | None, other: Array | None) -> bool:
+def same(one: Array | None, other: Array | None) -> bool:
+    """Whether two results have one shape and differ by rounding alone."""
     if one is None or other is None:
         return one is other
     if one.shape != other.shape:
@@ -335,7 +332,7 @@ def _same(one: Array | None, other: Array | None) -> bool:
 
 
 def _all_same(one: Signature, other: Signature) -> bool:
-    return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in other)
+    return one.keys() == other.keys() and all(same(one[name], other[name]) for name in other)
 
 
 def _key(left: Signature) -> tuple[Any, ...]:
