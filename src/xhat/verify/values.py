@@ -63,7 +63,7 @@ class Assignment(NamedTuple):
     line: int  # of the file, counted from 1
     value: Any  # arrays are copied
     call: int  # which call of the function, counted from 0
-    number: int  # which assignment of this call
+    number: int  # which assignment of this call; -1 for an argument
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def trace(function: Function, *args: Any, **kwargs: Any) -> tuple[Any, list[Assi
     >>> result, [(one.name, one.value) for one in stored]
     (6, [('both', 6)])
     """
-    return _watched(lambda: function(*args, **kwargs), code_of(function))
+    result, stored = _watched(lambda: function(*args, **kwargs), code_of(function))
+    return result, [one for one in stored if one.number >= 0]
 
 
 def identify(layer: str, side: str, value: Any) -> str | None:
@@ -126,9 +127,11 @@ def identify(layer: str, side: str, value: Any) -> str | None:
     value : number or array
         Computed from the fixed inputs of the layer's dictionary.
     """
-    for words, right in _right(layer, side)[0].items():
-        if _alike(value, right):
-            return words
+    rights = _right(layer, side)[0]
+    words = DICTIONARIES[layer].quantities
+    for name in (*words, *(name for name in rights if name not in words)):
+        if name in rights and _alike(value, rights[name]):
+            return name
     return _wrong_form(layer, side, value)
 
 
@@ -184,7 +187,8 @@ class _Search:
             counts[one.call, one.line, one.name] = counts.get((one.call, one.line, one.name), 0) + 1
         for call in range(len(self.right)):
             innocent: dict[str, bool] = dict.fromkeys(lines.parameters, True)
-            for one in (one for one in self.stored if one.call == call):
+            reshaped: frozenset[str] = frozenset()
+            for one in (one for one in self.stored if one.call == call and one.number >= 0):
                 statement = lines.at(one.line)
                 if statement is None or statement.loop or counts[call, one.line, one.name] > 1:
                     innocent[one.name] = False
@@ -197,6 +201,7 @@ class _Search:
                 named = self.named(one, last[call, one.name] == one.number)
                 known = self.known(one)
                 innocent[one.name] = known if named is None else named
+                reshaped = reshaped - {one.name} if self.in_shape(one) else reshaped | {one.name}
                 if named or statement.unpacks:
                     continue
                 repair = self.repair(one)
@@ -204,7 +209,8 @@ class _Search:
                     continue
                 if known and named is None:
                     return None  # a right quantity, but perhaps not the one that is needed here
-                if statement.draws or not all(self.trusted(name, innocent) for name in statement.reads):
+                odd = reshaped & statement.reads and _outline(one.value) != _outline(self.right[call][repair])
+                if odd or statement.draws or not all(self.trusted(name, innocent) for name in statement.reads):
                     return None
                 return self.located(statement, one, self.explanation(one, repair))
             returned = lines.returned(self.stored, call)
@@ -256,6 +262,11 @@ class _Search:
             return one.value is None or isinstance(one.value, str | tuple | dict)
         return any(_alike(one.value, right) for right in self.right[one.call].values())
 
+    def in_shape(self, one: Assignment) -> bool:
+        """Return whether right code holds this value in the same shape, so that it cannot spread otherwise."""
+        rights = self.right[one.call].values()
+        return any(_alike(one.value, right) and np.shape(right) == np.shape(one.value) for right in rights)
+
     def repair(self, one: Assignment) -> str | None:
         """Return the quantity which, put in the place of what was stored, makes wrong results right."""
         if not _numeric(one.value):
@@ -278,7 +289,9 @@ class _Search:
     def explanation(self, one: Assignment, repair: str) -> str:
         """Return what is known of a wrong value."""
         form = _wrong_form(self.layer, self.side, one.value)
-        return form or f"{one.name} should be {_meaning(self.layer, self.side, repair)}."
+        meaning = _meaning(self.layer, self.side, repair)
+        told = f"should be {meaning}" if meaning else "is not what is needed here, though what the line reads is right"
+        return form or f"{one.name} {told}."
 
     def located(self, statement: _Statement, one: Assignment, message: str) -> Located:
         """Return the finding."""
@@ -396,6 +409,7 @@ def _watched(run: Callable[[], Any], code: CodeType, swap: _Swap | None = None) 
         call, calls = calls, calls + 1
         held = {name: (value, _copy(value)) for name, value in frame.f_locals.items()}
         line, number = frame.f_lineno, 0
+        stored.extend(Assignment(name, line, copied, call, -1) for name, (_, copied) in held.items())
 
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal line, number
@@ -441,15 +455,19 @@ def _numeric(value: Any) -> bool:
 
 
 def _alike(value: Any, right: Any) -> bool:
-    """Whether two values are equal but for axes of length 1."""
-    if not (_numeric(value) and _numeric(right)):
+    """Whether two values are equal but for axes of length 1, which may be many only where there are images."""
+    if not (_numeric(value) and _numeric(right)) or np.ndim(value) > max(np.ndim(right), 4):
         return False
     return same(np.squeeze(np.asarray(value, np.float64)), np.squeeze(np.asarray(right, np.float64)))
 
 
+def _outline(value: Any) -> tuple[int, ...]:
+    return np.squeeze(value).shape
+
+
 def _fits(value: Any, right: Any) -> bool:
     whole = np.asarray(value).dtype.kind in "biu"
-    return whole == (np.asarray(right).dtype.kind in "biu") and np.squeeze(value).shape == np.squeeze(right).shape
+    return whole == (np.asarray(right).dtype.kind in "biu") and _outline(value) == _outline(right)
 
 
 @functools.cache
@@ -494,17 +512,24 @@ def _gather(held: list[dict[str, Any]], stored: Sequence[Assignment]) -> None:
     for one in stored:
         while len(held) <= one.call:
             held.append({})
-        held[one.call][one.name] = one.value
+        names = held[one.call]
+        if one.name in names and not _alike(names[one.name], one.value):
+            names[f"{one.name} at first ({len(names)})"] = names[one.name]
+        names[one.name] = one.value
 
 
-def _meaning(layer: str, side: str, name: str) -> str:
-    """Return the right code's expression for one of its own names; words are their own meaning."""
+def _meaning(layer: str, side: str, name: str) -> str | None:
+    """Return what stands for a quantity in the right code, or the quantity itself."""
     dictionary = DICTIONARIES[layer]
+    if name in dictionary.quantities:
+        return dictionary.quantities[name]
     for text in (dictionary.backward if side == "backward" else "", dictionary.forward):
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
-                return ast.unparse(node.value)
-    return name
+            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant | ast.Name):
+                target = node.targets[0]
+                if isinstance(target, ast.Name) and target.id == name:
+                    return ast.unparse(node.value)
+    return None
 
 
 def _wrong_form(layer: str, side: str, value: Any) -> str | None:

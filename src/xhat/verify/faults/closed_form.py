@@ -356,3 +356,33 @@ PARAMETER_ROWS: Rows = {
         "np.sum(dout * X_HAT)",
     ),
 }
+
+QUANTITIES = {
+    "the sum over each row": "np.sum(x, AXIS)",
+    "the mean of each row": "mu",
+    "x - mean": "xmu",
+    "(x - mean)²": "xmu**2",
+    "the sum over each row of (x - mean)²": "np.sum(xmu**2, AXIS)",
+    "the variance of each row": "var",
+    "the mean of x²": "np.mean(x**2, AXIS)",
+    "var + eps": "var + eps",
+    "the standard deviation, with eps": "std",
+    "1 / std": "1 / std",
+    "1 / (var + eps)": "1 / std**2",
+    "1 / std³": "1 / std**3",
+    "dx_hat * x_hat": "dx_hat * x_hat",
+    "dx_hat * (x - mean)": "dx_hat * xmu",
+    "dx_hat / std": "dx_hat / std",
+    "the sum over each row of dx_hat": "np.sum(dx_hat, AXIS)",
+    "the mean of each row of dx_hat": "np.mean(dx_hat, AXIS)",
+    "the sum over each row of dx_hat * x_hat": "np.sum(dx_hat * x_hat, AXIS)",
+    "the mean of each row of dx_hat * x_hat": "np.mean(dx_hat * x_hat, AXIS)",
+    "x_hat * mean(dx_hat * x_hat)": "x_hat * np.mean(dx_hat * x_hat, AXIS)",
+    "x_hat * sum(dx_hat * x_hat)": "x_hat * np.sum(dx_hat * x_hat, AXIS)",
+    "dx_hat - mean(dx_hat)": "dx_hat - np.mean(dx_hat, AXIS)",
+    "dx * std": "dx_hat - np.mean(dx_hat, AXIS) - x_hat * np.mean(dx_hat * x_hat, AXIS)",
+    "the gradient of the standard deviation": "-np.sum(dx_hat * x_hat, AXIS) / std",
+    "the gradient of the variance": "-0.5 * np.sum(dx_hat * x_hat, AXIS) / std**2",
+    "the gradient of the mean": "-np.sum(dx_hat, AXIS) / std",
+}
+"""What right code in other styles holds besides."""

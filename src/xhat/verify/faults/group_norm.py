@@ -163,4 +163,13 @@ def after_backward(backward: Function, cache: Any, seen: Seen) -> None:
     seen["dout after the call"] = dout
 
 
-GROUP_NORM = Dictionary("group_norm", FORWARD, BACKWARD, after_forward, after_backward, FORWARD_ROWS, BACKWARD_ROWS)
+GROUP_NORM = Dictionary(
+    "group_norm",
+    FORWARD,
+    BACKWARD,
+    after_forward,
+    after_backward,
+    FORWARD_ROWS,
+    BACKWARD_ROWS,
+    quantities={words: filled(expression, **WORDS) for words, expression in closed_form.QUANTITIES.items()},
+)

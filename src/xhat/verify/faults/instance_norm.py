@@ -106,5 +106,12 @@ def after_backward(backward: Function, cache: Any, seen: Seen) -> None:
 
 
 INSTANCE_NORM = Dictionary(
-    "instance_norm", FORWARD, BACKWARD, after_forward, after_backward, FORWARD_ROWS, BACKWARD_ROWS
+    "instance_norm",
+    FORWARD,
+    BACKWARD,
+    after_forward,
+    after_backward,
+    FORWARD_ROWS,
+    BACKWARD_ROWS,
+    quantities={words: filled(expression, **WORDS) for words, expression in closed_form.QUANTITIES.items()},
 )

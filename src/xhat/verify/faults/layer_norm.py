@@ -89,4 +89,13 @@ def after_backward(backward: Function, cache: Any, seen: Seen) -> None:
     seen["dout after the call"] = dout
 
 
-LAYER_NORM = Dictionary("layer_norm", FORWARD, BACKWARD, after_forward, after_backward, FORWARD_ROWS, BACKWARD_ROWS)
+LAYER_NORM = Dictionary(
+    "layer_norm",
+    FORWARD,
+    BACKWARD,
+    after_forward,
+    after_backward,
+    FORWARD_ROWS,
+    BACKWARD_ROWS,
+    quantities={words: filled(expression, **WORDS) for words, expression in closed_form.QUANTITIES.items()},
+)

@@ -341,9 +341,52 @@ def _large_scores() -> Array:
 
 
 SOFTMAX_CROSS_ENTROPY = Dictionary(
-    "softmax_cross_entropy", SOFTMAX, "", after_scores, after_nothing, SOFTMAX_FORWARD, SOFTMAX_BACKWARD
+    "softmax_cross_entropy",
+    SOFTMAX,
+    "",
+    after_scores,
+    after_nothing,
+    SOFTMAX_FORWARD,
+    SOFTMAX_BACKWARD,
+    quantities={
+        "exp(x - max)": "np.exp(shifted)",
+        "the largest score of each row": "np.max(x, axis=1, keepdims=True)",
+        "the logarithm of the sum": "np.log(Z)",
+        "the probabilities": "probs",
+        "the logarithm of the right probability": "log_probs[np.arange(N), y]",
+        "the probability of the right class": "probs[np.arange(N), y]",
+        "the sum of the losses": "loss * N",
+        "dx * N": "dx * N",
+        "1 at the right class": "np.eye(x.shape[1])[y]",
+    },
 )
-HINGE_LOSS = Dictionary("hinge_loss", HINGE, "", after_scores, after_nothing, HINGE_FORWARD, HINGE_BACKWARD)
+HINGE_LOSS = Dictionary(
+    "hinge_loss",
+    HINGE,
+    "",
+    after_scores,
+    after_nothing,
+    HINGE_FORWARD,
+    HINGE_BACKWARD,
+    quantities={
+        "x - right": "x - right",
+        "x - right + 1": "x - right + 1.0",
+        "the margins with the right class": "np.maximum(0, x - right + 1.0)",
+        "the sum of the losses": "loss * N",
+        "dx * N": "dx * N",
+    },
+)
 SQUARED_ERROR = Dictionary(
-    "squared_error", SQUARED, "", after_squared_error, after_nothing, SQUARED_FORWARD, SQUARED_BACKWARD
+    "squared_error",
+    SQUARED,
+    "",
+    after_squared_error,
+    after_nothing,
+    SQUARED_FORWARD,
+    SQUARED_BACKWARD,
+    quantities={
+        "the squares": "difference**2",
+        "the sum of the squares": "np.sum(difference**2)",
+        "2 * difference": "2 * difference",
+    },
 )

@@ -236,4 +236,32 @@ def after_backward(backward: Function, cache: Any, seen: Seen) -> None:
     seen["dout after the call"] = dout
 
 
-RMS_NORM = Dictionary("rms_norm", FORWARD, BACKWARD, after_forward, after_backward, FORWARD_ROWS, BACKWARD_ROWS)
+QUANTITIES = {
+    "x²": "x**2",
+    "the sum over each row of x²": "np.sum(x**2, axis=1, keepdims=True)",
+    "the mean of each row of x²": "mean_square",
+    "mean_square + eps": "mean_square + eps",
+    "the root mean square, with eps": "rms",
+    "1 / rms": "1 / rms",
+    "1 / rms³": "1 / rms**3",
+    "dout * x_hat": "dout * x_hat",
+    "dx_hat * x_hat": "dx_hat * x_hat",
+    "dx_hat * x": "dx_hat * x",
+    "dx_hat / rms": "dx_hat / rms",
+    "the sum over each row of dx_hat * x_hat": "np.sum(dx_hat * x_hat, axis=1, keepdims=True)",
+    "the mean of each row of dx_hat * x_hat": "np.mean(dx_hat * x_hat, axis=1, keepdims=True)",
+    "the sum over each row of dx_hat * x": "np.sum(dx_hat * x, axis=1, keepdims=True)",
+    "x_hat * mean(dx_hat * x_hat)": "x_hat * projection",
+    "dx * rms": "dx * rms",
+}
+
+RMS_NORM = Dictionary(
+    "rms_norm",
+    FORWARD,
+    BACKWARD,
+    after_forward,
+    after_backward,
+    FORWARD_ROWS,
+    BACKWARD_ROWS,
+    quantities=QUANTITIES,
+)
