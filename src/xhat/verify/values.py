@@ -200,17 +200,16 @@ class _Search:
                     continue
                 named = self.named(one, last[call, one.name] == one.number)
                 known = self.known(one)
+                trusted = not statement.draws and all(self.trusted(name, innocent) for name in statement.reads)
+                spread = bool(reshaped & statement.reads)
                 innocent[one.name] = known if named is None else named
                 reshaped = reshaped - {one.name} if self.in_shape(one) else reshaped | {one.name}
-                if named or statement.unpacks:
-                    continue
-                repair = self.repair(one)
+                repair = None if named or statement.unpacks else self.repair(one)
                 if repair is None:
                     continue
                 if known and named is None:
                     return None  # a right quantity, but perhaps not the one that is needed here
-                odd = reshaped & statement.reads and _outline(one.value) != _outline(self.right[call][repair])
-                if odd or statement.draws or not all(self.trusted(name, innocent) for name in statement.reads):
+                if not trusted or (spread and _outline(one.value) != _outline(self.right[call][repair])):
                     return None
                 return self.located(statement, one, self.explanation(one, repair))
             returned = lines.returned(self.stored, call)
@@ -264,8 +263,8 @@ class _Search:
 
     def in_shape(self, one: Assignment) -> bool:
         """Return whether right code holds this value in the same shape, so that it cannot spread otherwise."""
-        rights = self.right[one.call].values()
-        return any(_alike(one.value, right) and np.shape(right) == np.shape(one.value) for right in rights)
+        rights = self.right[one.call].values() if _numeric(one.value) else ()
+        return any(_equal(one.value, right) for right in rights)
 
     def repair(self, one: Assignment) -> str | None:
         """Return the quantity which, put in the place of what was stored, makes wrong results right."""
@@ -288,7 +287,7 @@ class _Search:
 
     def explanation(self, one: Assignment, repair: str) -> str:
         """Return what is known of a wrong value."""
-        form = _wrong_form(self.layer, self.side, one.value)
+        form = _wrong_form(self.layer, self.side, one.value, repair)
         meaning = _meaning(self.layer, self.side, repair)
         told = f"should be {meaning}" if meaning else "is not what is needed here, though what the line reads is right"
         return form or f"{one.name} {told}."
@@ -461,6 +460,10 @@ def _alike(value: Any, right: Any) -> bool:
     return same(np.squeeze(np.asarray(value, np.float64)), np.squeeze(np.asarray(right, np.float64)))
 
 
+def _equal(value: Any, right: Any) -> bool:
+    return np.shape(value) == np.shape(right) and _alike(value, right)
+
+
 def _outline(value: Any) -> tuple[int, ...]:
     return np.squeeze(value).shape
 
@@ -524,37 +527,46 @@ def _meaning(layer: str, side: str, name: str) -> str | None:
     if name in dictionary.quantities:
         return dictionary.quantities[name]
     for text in (dictionary.backward if side == "backward" else "", dictionary.forward):
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant | ast.Name):
-                target = node.targets[0]
-                if isinstance(target, ast.Name) and target.id == name:
-                    return ast.unparse(node.value)
+        found = [
+            ast.unparse(node.value)
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Assign)
+            and not isinstance(node.value, ast.Constant | ast.Name)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == name
+        ]
+        if found:
+            return found[0] if len(found) == 1 else None
     return None
 
 
-def _wrong_form(layer: str, side: str, value: Any) -> str | None:
-    """Return the message of the only mistake that stores such a value."""
+def _wrong_form(layer: str, side: str, value: Any, name: str | None = None) -> str | None:
+    """Return the message of the only mistake that stores such a value, if need be in the place of one quantity."""
     if not _numeric(value) or (np.size(value) == 1 and float(np.asarray(value).item()).is_integer()):
         return None
-    messages = {message for wrong, message in _wrong_forms(layer, side) if _alike(value, wrong)}
+    rights = _right(layer, side)[0].values()
+    if name is None and any(_alike(value, right) for right in rights):
+        return None
+    messages = {m for known, wrong, m in _wrong_forms(layer, side) if name in (None, known) and _alike(value, wrong)}
     return messages.pop() if len(messages) == 1 else None
 
 
 @functools.cache
-def _wrong_forms(layer: str, side: str) -> tuple[tuple[Any, str], ...]:
-    """Return what the first wrong line of each mistake stores, and the mistake's message."""
+def _wrong_forms(layer: str, side: str) -> tuple[tuple[str, Any, str], ...]:
+    """Return what each mistake changes first: the variable, what it then holds, and the mistake's message."""
     dictionary = DICTIONARIES[layer]
-    forms: list[tuple[Any, str]] = []
-    rights = _right(layer, side)
+    forms: list[tuple[str, Any, str]] = []
+    with guarded(Seen()):
+        rights = {(one.call, one.line, one.name): one.value for one in _run(dictionary, side, *dictionary.functions())}
     for fault in dictionary.faults:
         if fault.side != side and dictionary.backward:
             continue
+        stored: list[Assignment] = []
         with guarded(Seen()):
             stored = _run(dictionary, side, *dictionary.functions((fault,)))
-            for one in stored:
-                if one.call < len(rights) and _numeric(one.value):
-                    if any(_alike(one.value, right) for right in rights[one.call].values()):
-                        continue
-                    forms.append((one.value, fault.message))
-                    break  # what follows is wrong because of it
+        for one in stored:
+            right = rights.get((one.call, one.line, one.name))
+            if _numeric(one.value) and _numeric(right) and not _equal(one.value, right):
+                forms.append((one.name, one.value, fault.message))
+                break  # what follows is wrong because of it
     return tuple(forms)
