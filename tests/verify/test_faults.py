@@ -94,7 +94,8 @@ def test_the_dictionaries_are_as_large_as_the_documentation_says():
 
 def test_messages_are_sentences_and_keys_are_unique():
     for fault in FAULTS:
-        assert fault.message.endswith(".") and len(fault.message) <= 125, name(fault)
+        assert fault.message.endswith("."), name(fault)
+        assert len(fault.message) <= 125, name(fault)
         assert not any(word in fault.message for word in ("AXIS", "SUM", "X_HAT", "DOUT")), name(fault)
     assert len({name(fault) for fault in FAULTS}) == len(FAULTS)
 
@@ -149,7 +150,7 @@ def test_code_that_raises_is_judged_up_to_there():
         raise NotImplementedError
 
     matches = diagnose("batch_norm", forward, unwritten)
-    assert [fault.key for match in matches for fault in match.faults][0] == "variance_over_all"
+    assert next(fault.key for match in matches for fault in match.faults) == "variance_over_all"
 
     def broken(x, gamma, beta, bn_param):
         raise NameError
@@ -169,13 +170,11 @@ def test_a_whole_module_is_written_for_each_mistake(layer):
     right = source_of(layer)
     for fault in faults_of(layer):
         text = source_of(layer, [fault])
-        assert text != right and text.startswith("import numpy as np\n")
+        assert text != right
+        assert text.startswith("import numpy as np\n")
         namespace = {}
         exec(compile(text, "<text>", "exec"), namespace)
-        assert (
-            len([key for key in namespace if key.endswith(("_forward", "_backward", "_naive", "_loss", "_error"))]) >= 1
-        )
-        assert {old for old, _ in fault.edits}.isdisjoint({""})
+        assert sum(map(callable, namespace.values())) >= 1 + bool(DICTIONARIES[layer].backward)
 
 
 def test_mistakes_in_one_place_are_refused():
