@@ -12,11 +12,11 @@ from xhat.verify.values import Located, first_wrong_line, identify, trace
 
 # Faults that edit one line: how often that line is named, and how often nothing is said. No other line is ever named.
 NAMED = {
-    "batch_norm": (102, 1),
+    "batch_norm": (103, 1),
     "spatial_batch_norm": (11, 4),
-    "layer_norm": (66, 0),
-    "group_norm": (67, 2),
-    "instance_norm": (64, 0),
+    "layer_norm": (67, 0),
+    "group_norm": (68, 2),
+    "instance_norm": (65, 0),
     "rms_norm": (33, 0),
     "affine": (24, 0),
     "relu": (16, 0),
@@ -107,7 +107,7 @@ def test_code_in_other_styles_is_not_blamed_where_it_is_right(style):
 def test_a_wrong_line_is_named_with_what_it_holds():
     text = styles.BATCH_NORM_FORWARDS["short"].replace("x.var(axis=0)", "x.var()")
     assert first_wrong_line("batch_norm", styles.read(text, "all entries"), BATCH[1]) == Located(
-        10, "v", "The variance is taken over all entries: give the mean of the squares axis=0.", "forward"
+        10, "v", "The variance is that of all entries around their one mean: give np.var axis=0.", "forward"
     )
     text = styles.BATCH_NORM_BACKWARDS["paper"].replace("* -0.5", "* 0.5")
     assert first_wrong_line("batch_norm", BATCH[0], styles.read(text, "sign")) == Located(

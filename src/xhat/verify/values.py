@@ -527,10 +527,11 @@ def _gather(held: list[dict[str, list[Any]]], stored: Sequence[Assignment]) -> N
 
 
 def _meaning(layer: str, side: str, name: str) -> str | None:
-    """Return what stands for a quantity in the right code, or the quantity itself."""
+    """Return what a variable of the right code holds: in words, or else as it is computed there."""
     dictionary = DICTIONARIES[layer]
-    if name in dictionary.quantities:
-        return dictionary.quantities[name]
+    words = next((words for words, expression in dictionary.quantities.items() if expression == name), None)
+    if words is not None:
+        return words
     for text in (dictionary.backward if side == "backward" else "", dictionary.forward):
         found = [
             ast.unparse(node.value)
@@ -552,15 +553,26 @@ def _wrong_form(layer: str, side: str, value: Any, name: str | None = None) -> s
     rights = itertools.chain.from_iterable(_right(layer, side)[0].values())
     if name is None and any(_alike(value, right) for right in rights):
         return None
-    messages = {m for known, wrong, m in _wrong_forms(layer, side) if name in (None, known) and _alike(value, wrong)}
-    return messages.pop() if len(messages) == 1 else None
+    forms = [form for form in _wrong_forms(layer, side) if name in (None, form.name) and _alike(value, form.value)]
+    for chosen in ([form for form in forms if form.first], forms):
+        messages = {form.message for form in chosen}
+        if len(messages) == 1:
+            return messages.pop()
+    return None
+
+
+class _Form(NamedTuple):
+    name: str
+    value: Any
+    message: str
+    first: bool  # stored by the wrong line itself, and not wrong because of it
 
 
 @functools.cache
-def _wrong_forms(layer: str, side: str) -> tuple[tuple[str, Any, str], ...]:
-    """Return what each mistake changes first: the variable, what it then holds, and the mistake's message."""
+def _wrong_forms(layer: str, side: str) -> tuple[_Form, ...]:
+    """Return what each mistake makes of which variable."""
     dictionary = DICTIONARIES[layer]
-    forms: list[tuple[str, Any, str]] = []
+    forms: list[_Form] = []
     with guarded(Seen()):
         rights = {(one.call, one.line, one.name): one.value for one in _run(dictionary, side, *dictionary.functions())}
     for fault in dictionary.faults:
@@ -569,9 +581,10 @@ def _wrong_forms(layer: str, side: str) -> tuple[tuple[str, Any, str], ...]:
         stored: list[Assignment] = []
         with guarded(Seen()):
             stored = _run(dictionary, side, *dictionary.functions((fault,)))
+        first = True
         for one in stored:
             right = rights.get((one.call, one.line, one.name))
             if _numeric(one.value) and _numeric(right) and not _equal(one.value, right):
-                forms.append((one.name, one.value, fault.message))
-                break  # what follows is wrong because of it
+                forms.append(_Form(one.name, one.value, fault.message, first))
+                first = False
     return tuple(forms)
