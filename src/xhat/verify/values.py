@@ -268,8 +268,9 @@ class _Search:
 
     def trusts(self, name: str, trusted: Mapping[str, bool]) -> bool:
         """Whether a line may be blamed although it reads this: a right value, or NumPy, but no function beside."""
-        beside = self.code_globals.get(name)
-        return trusted[name] if name in trusted else not hasattr(beside, "__code__")
+        if name in trusted:
+            return trusted[name]
+        return name not in self.code.co_freevars and not hasattr(self.code_globals.get(name), "__code__")
 
     def run(self, swap: _Swap | None = None) -> tuple[frozenset[str], list[Assignment]]:
         """Return which results are wrong, and what was stored."""
