@@ -156,7 +156,7 @@ class Dictionary:
 
 
 def compiled(text: str, file: str, *, readable: bool = True) -> Function:
-    """Return the last function of a module's text; if it is to be readable, `inspect` finds it under the file's name."""
+    """Return the last function of a module's text; a readable one is found by `inspect` under the file's name."""
     if readable:
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     tree = ast.parse(text, file)

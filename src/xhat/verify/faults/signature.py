@@ -244,7 +244,7 @@ def _pairs(layer: str) -> dict[tuple[Fault, ...], Signature]:
         }
     pairs: dict[tuple[Fault, ...], Signature] = {}
     with guarded(Seen()):  # once for thousands
-        pairs = dict(_pairs_of_two_functions(dictionary, harmful))
+        pairs.update(_pairs_of_two_functions(dictionary, harmful))
     return pairs
 
 
