@@ -3,8 +3,8 @@
 The code runs on the fixed inputs of its layer's dictionary. After every line its local variables are compared with the
 quantities that right code passes through. A line is named only on evidence:
 
-    what it reads is right,
-    what it stores is not,
+    what it reads is right, and is called what it is,
+    what it stores is not what its name says, or what is returned under it should be,
     and with the right quantity put in its place, and nothing else changed, wrong results become right.
 
 What is merely unknown is passed over: there are more ways to write a right gradient than quantities in a table.
@@ -15,8 +15,10 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -29,20 +31,24 @@ from xhat.verify.faults.dictionary import Dictionary, Function, Seen
 from xhat.verify.faults.signature import DICTIONARIES, frozen, guarded, right_signature, same
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
-    "N": ("n", "m", "num_samples", "batch_size"),
+    "N": ("n", "m", "num_samples", "batch_size", "num_train"),
     "D": ("d", "num_features"),
     "eps": ("epsilon",),
-    "mu": ("mean", "sample_mean", "batch_mean", "x_mean", "avg", "m_x"),
-    "xmu": ("x_mu", "xm", "centered", "centred", "x_centered", "xc", "x_minus_mean", "diff"),
-    "var": ("variance", "sample_var", "batch_var", "x_var", "sigma2", "sq_var"),
-    "std": ("sigma", "sample_std", "sqrtvar", "sqrt_var", "std_dev", "stddev"),
-    "ivar": ("inv_std", "istd", "invvar", "inv_var", "rstd", "inv_sigma", "inv_sqrtvar"),
-    "x_hat": ("xhat", "x_norm", "x_normalized", "normalized", "x_n", "norm_x"),
+    "momentum": ("mom",),
+    "running_mean": ("rm", "moving_mean"),
+    "running_var": ("rv", "moving_var"),
+    "mu": ("mean", "sample_mean", "batch_mean", "x_mean", "avg", "m", "u"),
+    "xmu": ("x_mu", "xm", "centered", "centred", "x_centered", "xc", "x_minus_mean", "diff", "c"),
+    "var": ("variance", "sample_var", "batch_var", "x_var", "sigma2", "v"),
+    "std": ("sigma", "sample_std", "sqrtvar", "sqrt_var", "std_dev", "stddev", "s"),
+    "ivar": ("inv_std", "istd", "invvar", "inv_var", "rstd", "inv_sigma", "inv_sqrtvar", "inv", "r"),
+    "x_hat": ("xhat", "x_norm", "x_normalized", "normalized", "norm_x", "xn", "z"),
+    "gamma": ("g",),
     "out": ("y", "output"),
     "dx": ("grad_x", "dX", "dscores"),
-    "dgamma": ("grad_gamma", "dscale"),
-    "dbeta": ("grad_beta", "dshift"),
-    "dx_hat": ("dxhat", "dx_norm", "dx_normalized", "dnorm"),
+    "dgamma": ("grad_gamma", "dscale", "dg"),
+    "dbeta": ("grad_beta", "dshift", "db"),
+    "dx_hat": ("dxhat", "dx_norm", "dx_normalized", "dnorm", "dxn", "g"),
     "dvar": ("dvariance", "dsigma2", "dsample_var"),
     "dstd": ("dsigma", "dsqrtvar", "dsqrt_var"),
     "divar": ("dinv_std", "distd", "dinv_var", "dinvvar"),
@@ -51,9 +57,12 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "db": ("grad_b", "dbias"),
     "probs": ("p", "softmax", "probabilities"),
 }
-"""What people call the variables that the dictionaries call so."""
+"""What people call the variables that the dictionaries call so; some names are used for two things."""
 
-_CANONICAL = {name: right for right, names in USUAL_NAMES.items() for name in (right, *names)}
+_MEANINGS = {
+    name: tuple(right for right, names in USUAL_NAMES.items() if name in (right, *names))
+    for name in {*USUAL_NAMES, *itertools.chain.from_iterable(USUAL_NAMES.values())}
+}
 
 
 class Assignment(NamedTuple):
@@ -130,7 +139,7 @@ def identify(layer: str, side: str, value: Any) -> str | None:
     rights = _right(layer, side)[0]
     words = DICTIONARIES[layer].quantities
     for name in (*words, *(name for name in rights if name not in words)):
-        if name in rights and _alike(value, rights[name]):
+        if any(_alike(value, right) for right in rights.get(name, ())):
             return name
     return _wrong_form(layer, side, value)
 
@@ -177,60 +186,91 @@ class _Search:
         self.wrong, self.stored = self.run()
 
     def find(self) -> Located | None:
-        """Return the first assignment that is wrong on evidence; then a `return` that reads right things only."""
+        """Return the first assignment that is wrong on evidence; then a `return` of right things that is wrong."""
         lines = _Lines.of(self.function) if self.wrong and "error" not in self.wrong else None
         if lines is None:
             return None
-        last = {(one.call, one.name): one.number for one in self.stored}
-        counts: dict[tuple[int, int, str], int] = {}
-        for one in self.stored:
-            counts[one.call, one.line, one.name] = counts.get((one.call, one.line, one.name), 0) + 1
         for call in range(len(self.right)):
-            innocent: dict[str, bool] = dict.fromkeys(lines.parameters, True)
-            reshaped: frozenset[str] = frozenset()
-            for one in (one for one in self.stored if one.call == call and one.number >= 0):
-                statement = lines.at(one.line)
-                if statement is None or statement.loop or counts[call, one.line, one.name] > 1:
-                    innocent[one.name] = False
-                    continue
-                if one.name in lines.parameters and not statement.binds(one.name):
-                    if self.wrong == frozenset({f"{one.name} after the call"}):
-                        return self.located(statement, one, f"{one.name} is changed in place: work on a copy.")
-                    innocent[one.name] = False
-                    continue
-                named = self.named(one, last[call, one.name] == one.number)
-                known = self.known(one)
-                innocent[one.name] = known if named is None else named
-                reshaped = reshaped - {one.name} if self.in_shape(one) else reshaped | {one.name}
-                if named or statement.unpacks:
-                    continue
-                repair = self.repair(one)
-                if repair is None:
-                    continue
-                if known and named is None:
-                    return None  # a right quantity, but perhaps not the one that is needed here
-                odd = reshaped & statement.reads and _outline(one.value) != _outline(self.right[call][repair])
-                if odd or statement.draws or not all(self.trusted(name, innocent) for name in statement.reads):
-                    return None
-                return self.located(statement, one, self.explanation(one, repair))
-            returned = lines.returned(self.stored, call)
-            if returned is not None and returned.reads and self.fits_return(returned, innocent):
-                return Located(
-                    returned.line, "return", "What is returned is in another order than asked for.", self.side
-                )
+            stored = [one for one in self.stored if one.call == call and one.number >= 0]
+            located = self.find_in(lines, stored) if stored else None
+            if located is not None:
+                return located
         return None
 
-    def trusted(self, name: str, innocent: Mapping[str, bool]) -> bool:
-        """Whether a line may be blamed although it reads this: a right value, or NumPy, but no function beside."""
-        beside = self.code_globals.get(name)
-        return innocent[name] if name in innocent else not hasattr(beside, "__code__")
+    def find_in(self, lines: _Lines, stored: Sequence[Assignment]) -> Located | None:
+        """Follow one call."""
+        counts = Counter((one.line, one.name) for one in stored)
+        places: dict[str, list[int]] = {}
+        for one in stored:
+            places.setdefault(one.name, []).append(one.number)
+        trusted = dict.fromkeys(lines.parameters, True)
+        spread: set[str] = set()  # equal but for axes of length 1, so that they may grow otherwise
+        for one in stored:
+            statement = lines.at(one.line)
+            if statement is None or statement.loop or counts[one.line, one.name] > 1:
+                trusted[one.name] = False
+                continue
+            if one.name in lines.parameters and one.name not in statement.stores:
+                if self.wrong == frozenset({f"{one.name} after the call"}):
+                    return Located(statement.line, one.name, f"{one.name} is changed in place: copy it.", self.side)
+                trusted[one.name] = False
+                continue
+            reads_right = not statement.draws and all(self.trusts(name, trusted) for name in statement.reads)
+            reads_spread = bool(spread & statement.reads)
+            wanted = self.wanted(one, places[one.name], lines.returned)
+            right = wanted is not None and self.holds(one, wanted)
+            trusted[one.name] = right or not _numeric(one.value)
+            (spread.discard if wanted is None or _equal(one.value, wanted.value) else spread.add)(one.name)
+            if wanted is None or right or statement.unpacks or not reads_right:
+                continue
+            if reads_spread and _outline(one.value) != _outline(wanted.value):
+                continue
+            if self.repaired(one, wanted):
+                return Located(statement.line, one.name, self.explanation(one, wanted), self.side)
+        last = lines.last_return(stored)
+        own = not self.wrong.isdisjoint(self.results()) and stored[0].call == 0
+        if last is not None and own and self.side == "backward" and all(trusted.get(name, True) for name in last.reads):
+            return Located(last.line, "return", "What is returned is not in the order that is asked for.", self.side)
+        return None
 
-    def fits_return(self, returned: _Statement, innocent: Mapping[str, bool]) -> bool:
-        """Whether all that a `return` reads is right and goes by a name that says what it is."""
-        names = [name for name in returned.reads if name in innocent]
-        return (
-            returned.plain and all(innocent[name] and name in _CANONICAL for name in names) and self.side == "backward"
-        )
+    def wanted(self, one: Assignment, places: Sequence[int], returned: Sequence[str]) -> _Wanted | None:
+        """Return what a variable should hold: by its name, or by its place among what is returned."""
+        if not _numeric(one.value):
+            return None
+        rights, results = self.right[one.call], self.results()
+        names = [name for name in _MEANINGS.get(one.name, (one.name,)) if name in rights]
+        if one.name in returned and len(returned) == len(results) and not set(names) & set(results):
+            names = [results[returned.index(one.name)]]
+        meanings = [_Wanted(name, value) for name in names for value in self.stages(one, places, rights.get(name, []))]
+        return next((meaning for meaning in meanings if self.holds(one, meaning)), next(iter(meanings), None))
+
+    def stages(self, one: Assignment, places: Sequence[int], history: list[Any]) -> list[Any]:
+        """Return what right code holds at this stage of a variable that may be stored several times."""
+        place = places.index(one.number)
+        if place == len(places) - 1:
+            return history[-1:]
+        if len(places) == len(history):
+            return [history[place]]
+        return [value for value in history if _alike(one.value, value)][:1]
+
+    def results(self) -> tuple[str, ...]:
+        """Return the names of what the function returns, in order."""
+        names = tuple(right_signature(self.layer))
+        if self.side == "backward":
+            return tuple(name for name in names if name in ("dx", "dw", "db", "dgamma", "dbeta"))
+        return names[:2] if self.backward is None else ("out", "cache")
+
+    def holds(self, one: Assignment, wanted: _Wanted) -> bool:
+        """Whether a variable holds this; what is a result must have its shape."""
+        asked = right_signature(self.layer).get(wanted.name)
+        final = asked is not None and same(asked, np.asarray(wanted.value, np.float64))
+        return _equal(one.value, wanted.value) if final else _alike(one.value, wanted.value)
+
+    def trusts(self, name: str, trusted: Mapping[str, bool]) -> bool:
+        """Whether a line may be blamed although it reads this: a right value, or NumPy, but no function beside."""
+        if name in trusted:
+            return trusted[name]
+        return name not in self.code.co_freevars and not hasattr(self.code_globals.get(name), "__code__")
 
     def run(self, swap: _Swap | None = None) -> tuple[frozenset[str], list[Assignment]]:
         """Return which results are wrong, and what was stored."""
@@ -241,61 +281,24 @@ class _Search:
         right, found = right_signature(self.layer), frozen(seen)
         return frozenset(name for name in found if name not in right or not same(found[name], right[name])), stored
 
-    def named(self, one: Assignment, last: bool) -> bool | None:
-        """Return whether a variable holds what its name says; None where its name says nothing."""
-        name = _CANONICAL.get(one.name, one.name)
-        rights = self.right[one.call]
-        if name not in rights or not _numeric(one.value):
-            return None
-        if _alike(one.value, rights[name]) and not (last and self.returned_otherwise(name, one.value)):
-            return True
-        return False if last else None
+    def repaired(self, one: Assignment, wanted: _Wanted) -> bool:
+        """Whether wrong results become right, and none wrong, with the right quantity in this place."""
+        keep = np.size(wanted.value) == np.size(one.value) and wanted.name not in right_signature(self.layer)
+        value: Any = np.reshape(wanted.value, np.shape(one.value)) if keep else wanted.value
+        value = value.item() if _array(value) and value.ndim == 0 else value
+        return self.run(_Swap(one.call, one.number, value))[0] < self.wrong
 
-    def returned_otherwise(self, name: str, value: Any) -> bool:
-        """Whether this is a result, in another shape than asked for."""
-        asked = right_signature(self.layer).get(name)
-        return asked is not None and asked.shape != np.shape(value)
-
-    def known(self, one: Assignment) -> bool:
-        """Return whether the value is one that right code may hold."""
-        if not _numeric(one.value):
-            return one.value is None or isinstance(one.value, str | tuple | dict)
-        return any(_alike(one.value, right) for right in self.right[one.call].values())
-
-    def in_shape(self, one: Assignment) -> bool:
-        """Return whether right code holds this value in the same shape, so that it cannot spread otherwise."""
-        rights = self.right[one.call].values()
-        return any(_alike(one.value, right) and np.shape(right) == np.shape(one.value) for right in rights)
-
-    def repair(self, one: Assignment) -> str | None:
-        """Return the quantity which, put in the place of what was stored, makes wrong results right."""
-        if not _numeric(one.value):
-            return None
-        rights = self.right[one.call]
-        name = _CANONICAL.get(one.name, one.name)
-        first = [name] if name in rights else []
-        others = [words for words, right in rights.items() if words != name and _fits(one.value, right)]
-        for words in (*first, *others):
-            right = rights[words]
-            keep = np.size(right) == np.size(one.value) and not self.returned_otherwise(words, one.value)
-            if _alike(one.value, right) and keep:
-                continue
-            value = np.reshape(right, np.shape(one.value)) if keep else right
-            value = value.item() if np.ndim(value) == 0 and not isinstance(value, int | float) else value
-            if self.run(_Swap(one.call, one.number, value))[0] < self.wrong:
-                return words
-        return None
-
-    def explanation(self, one: Assignment, repair: str) -> str:
+    def explanation(self, one: Assignment, wanted: _Wanted) -> str:
         """Return what is known of a wrong value."""
-        form = _wrong_form(self.layer, self.side, one.value)
-        meaning = _meaning(self.layer, self.side, repair)
+        form = _wrong_form(self.layer, self.side, one.value, wanted.name)
+        meaning = _meaning(self.layer, self.side, wanted.name)
         told = f"should be {meaning}" if meaning else "is not what is needed here, though what the line reads is right"
         return form or f"{one.name} {told}."
 
-    def located(self, statement: _Statement, one: Assignment, message: str) -> Located:
-        """Return the finding."""
-        return Located(statement.line, one.name, message, self.side)
+
+class _Wanted(NamedTuple):
+    name: str  # of the right code's variable
+    value: Any
 
 
 class _Statement(NamedTuple):
@@ -307,10 +310,6 @@ class _Statement(NamedTuple):
     unpacks: bool  # it takes apart what came from elsewhere
     returns: bool
     draws: bool  # what it stores depends on the state of a generator
-    plain: bool  # nothing is computed
-
-    def binds(self, name: str) -> bool:
-        return name in self.stores
 
 
 class _Lines:
@@ -321,6 +320,7 @@ class _Lines:
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         self.parameters = frozenset(argument.arg for argument in every)
         self.statements = tuple(_statements(tree.body, False))
+        self.returned = tuple(_returned(tree))
 
     @classmethod
     def of(cls, function: Function) -> _Lines | None:
@@ -336,11 +336,19 @@ class _Lines:
     def at(self, line: int) -> _Statement | None:
         return next((one for one in self.statements if one.line <= line <= one.end), None)
 
-    def returned(self, stored: Sequence[Assignment], call: int) -> _Statement | None:
-        """Return the only `return`, if there is one only and it follows what was stored."""
+    def last_return(self, stored: Sequence[Assignment]) -> _Statement | None:
+        """Return the only `return`, if it computes nothing and follows all that was stored."""
         found = [one for one in self.statements if one.returns]
-        last = max((one.line for one in stored if one.call == call), default=0)
-        return found[0] if len(found) == 1 and found[0].line >= last else None
+        last = max((one.line for one in stored), default=0)
+        return found[0] if self.returned and len(found) == 1 and found[0].line >= last else None
+
+
+def _returned(tree: ast.FunctionDef) -> list[str]:
+    """Return the names that the only `return` lists; none if there are several, or if something is computed there."""
+    found = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    entries = found[0].elts if len(found) == 1 and isinstance(found[0], ast.Tuple) else found
+    names = [entry.id for entry in entries if isinstance(entry, ast.Name)]
+    return names if len(found) == 1 and len(names) == len(entries) else []
 
 
 def _statements(body: Sequence[ast.stmt], loop: bool) -> Iterator[_Statement]:
@@ -363,7 +371,6 @@ def _statements(body: Sequence[ast.stmt], loop: bool) -> Iterator[_Statement]:
             and isinstance(node.value, ast.Name | ast.Subscript | ast.Attribute)
             and isinstance(node.targets[0], ast.Tuple | ast.List)
         )
-        plain = not any(isinstance(one, ast.BinOp | ast.Call | ast.UnaryOp) for one in ast.walk(node))
         yield _Statement(
             node.lineno,
             node.end_lineno or node.lineno,
@@ -373,7 +380,6 @@ def _statements(body: Sequence[ast.stmt], loop: bool) -> Iterator[_Statement]:
             unpacks,
             isinstance(node, ast.Return),
             any(isinstance(one, ast.Attribute) and one.attr == "random" for one in ast.walk(node)),
-            plain,
         )
 
 
@@ -461,21 +467,20 @@ def _alike(value: Any, right: Any) -> bool:
     return same(np.squeeze(np.asarray(value, np.float64)), np.squeeze(np.asarray(right, np.float64)))
 
 
+def _equal(value: Any, right: Any) -> bool:
+    return np.shape(value) == np.shape(right) and _alike(value, right)
+
+
 def _outline(value: Any) -> tuple[int, ...]:
     return np.squeeze(value).shape
 
 
-def _fits(value: Any, right: Any) -> bool:
-    whole = np.asarray(value).dtype.kind in "biu"
-    return whole == (np.asarray(right).dtype.kind in "biu") and _outline(value) == _outline(right)
-
-
 @functools.cache
-def _right(layer: str, side: str) -> tuple[dict[str, Any], ...]:
-    """Return what right code holds in each of the calls; a backward pass knows what the forward pass knows."""
+def _right(layer: str, side: str) -> tuple[dict[str, list[Any]], ...]:
+    """Return what the right code's variables hold one after the other, and what can be said in words, call by call."""
     dictionary = DICTIONARIES[layer]
     functions = dictionary.functions()
-    held: list[dict[str, Any]] = []
+    held: list[dict[str, list[Any]]] = []
     with guarded(Seen()):
         _gather(held, _run(dictionary, "forward", *functions))
         if side == "backward":
@@ -483,12 +488,13 @@ def _right(layer: str, side: str) -> tuple[dict[str, Any], ...]:
             del held[1 + max(one.call for one in stored) :]
             _gather(held, stored)
         for names in held:
+            last = {name: values[-1] for name, values in names.items()}
             for words, expression in dictionary.quantities.items():
                 try:
-                    names[words] = eval(expression, {"np": np, **names})
+                    names[words] = [eval(expression, {"np": np, **last})]
                 except NameError:  # a branch that this call does not take
                     continue
-    return tuple({name: value for name, value in names.items() if _numeric(value)} for names in held)
+    return tuple(held)
 
 
 def _run(
@@ -508,53 +514,78 @@ def _run(
     return _watched(lambda: dictionary.after_backward(backward, cache, seen), code or code_of(backward), swap)[1]
 
 
-def _gather(held: list[dict[str, Any]], stored: Sequence[Assignment]) -> None:
+def _gather(held: list[dict[str, list[Any]]], stored: Sequence[Assignment]) -> None:
+    """Sort what was stored by call and name; what a backward pass stores counts anew."""
+    held.extend({} for _ in range(1 + max(one.call for one in stored) - len(held)))
+    begun: set[tuple[int, str]] = set()
     for one in stored:
-        while len(held) <= one.call:
-            held.append({})
-        names = held[one.call]
-        if one.name in names and not _alike(names[one.name], one.value):
-            names[f"{one.name} at first ({len(names)})"] = names[one.name]
-        names[one.name] = one.value
+        if _numeric(one.value):
+            values = held[one.call].setdefault(one.name, [])
+            if (one.call, one.name) not in begun:
+                begun.add((one.call, one.name))
+                values.clear()
+            values.append(one.value)
 
 
 def _meaning(layer: str, side: str, name: str) -> str | None:
-    """Return what stands for a quantity in the right code, or the quantity itself."""
+    """Return what a variable of the right code holds: in words, or else as it is computed there."""
     dictionary = DICTIONARIES[layer]
-    if name in dictionary.quantities:
-        return dictionary.quantities[name]
+    words = next((words for words, expression in dictionary.quantities.items() if expression == name), None)
+    if words is not None:
+        return words
     for text in (dictionary.backward if side == "backward" else "", dictionary.forward):
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant | ast.Name):
-                target = node.targets[0]
-                if isinstance(target, ast.Name) and target.id == name:
-                    return ast.unparse(node.value)
+        found = [
+            ast.unparse(node.value)
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Assign)
+            and not isinstance(node.value, ast.Constant | ast.Name)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == name
+        ]
+        if found:
+            return found[0] if len(found) == 1 else None
     return None
 
 
-def _wrong_form(layer: str, side: str, value: Any) -> str | None:
-    """Return the message of the only mistake that stores such a value."""
+def _wrong_form(layer: str, side: str, value: Any, name: str | None = None) -> str | None:
+    """Return the message of the only mistake that stores such a value, if need be in the place of one quantity."""
     if not _numeric(value) or (np.size(value) == 1 and float(np.asarray(value).item()).is_integer()):
         return None
-    messages = {message for wrong, message in _wrong_forms(layer, side) if _alike(value, wrong)}
-    return messages.pop() if len(messages) == 1 else None
+    rights = itertools.chain.from_iterable(_right(layer, side)[0].values())
+    if name is None and any(_alike(value, right) for right in rights):
+        return None
+    forms = [form for form in _wrong_forms(layer, side) if name in (None, form.name) and _alike(value, form.value)]
+    for chosen in ([form for form in forms if form.first], forms):
+        messages = {form.message for form in chosen}
+        if len(messages) == 1:
+            return messages.pop()
+    return None
+
+
+class _Form(NamedTuple):
+    name: str
+    value: Any
+    message: str
+    first: bool  # stored by the wrong line itself, and not wrong because of it
 
 
 @functools.cache
-def _wrong_forms(layer: str, side: str) -> tuple[tuple[Any, str], ...]:
-    """Return what the first wrong line of each mistake stores, and the mistake's message."""
+def _wrong_forms(layer: str, side: str) -> tuple[_Form, ...]:
+    """Return what each mistake makes of which variable."""
     dictionary = DICTIONARIES[layer]
-    forms: list[tuple[Any, str]] = []
-    rights = _right(layer, side)
+    forms: list[_Form] = []
+    with guarded(Seen()):
+        rights = {(one.call, one.line, one.name): one.value for one in _run(dictionary, side, *dictionary.functions())}
     for fault in dictionary.faults:
         if fault.side != side and dictionary.backward:
             continue
+        stored: list[Assignment] = []
         with guarded(Seen()):
             stored = _run(dictionary, side, *dictionary.functions((fault,)))
-            for one in stored:
-                if one.call < len(rights) and _numeric(one.value):
-                    if any(_alike(one.value, right) for right in rights[one.call].values()):
-                        continue
-                    forms.append((one.value, fault.message))
-                    break  # what follows is wrong because of it
+        first = True
+        for one in stored:
+            right = rights.get((one.call, one.line, one.name))
+            if _numeric(one.value) and _numeric(right) and not _equal(one.value, right):
+                forms.append(_Form(one.name, one.value, fault.message, first))
+                first = False
     return tuple(forms)

@@ -86,6 +86,11 @@ FORWARD_ROWS: Rows = {
         "np.mean(xmu**2, axis=0)",
         "np.mean(xmu**2)",
     ),
+    "variance_without_axis": (
+        "The variance is that of all entries around their one mean: give np.var axis=0.",
+        "np.mean(xmu**2, axis=0)",
+        "np.var(x)",
+    ),
     "variance_summed_over_all": (
         "The squares are summed over all entries and divided by N: give np.sum axis=0.",
         "np.mean(xmu**2, axis=0)",
@@ -702,6 +707,11 @@ QUANTITIES = {
     "the direct part of dmu": "-np.sum(dxmu1, axis=0)",
     "the sum of (x - mean), which is 0": "np.sum(xmu, axis=0)",
     "half of the derivative of the root": "0.5 * ivar",
+    "dout * gamma": "dx_hat",
+    "the gradient of 1 / std": "divar",
+    "the gradient of the standard deviation": "dstd",
+    "the gradient of the variance": "dvar",
+    "the gradient of the mean": "dmu",
 }
 
 X, GAMMA, BETA = 2 * normal(1, 5, 3) + 1.5, np.array([1.3, -0.7, 0.6]), normal(2, 3)

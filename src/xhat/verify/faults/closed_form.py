@@ -44,6 +44,11 @@ FORWARD_ROWS: Rows = {
         "np.mean(xmu**2, AXIS)",
         "np.mean(xmu**2)",
     ),
+    "variance_without_axis": (
+        "The variance is that of all entries around their one mean: give np.var AXIS.",
+        "np.mean(xmu**2, AXIS)",
+        "np.var(x)",
+    ),
     "variance_over_batch": (
         "The variance is taken over the batch, as in batch norm: give np.mean AXIS.",
         "np.mean(xmu**2, AXIS)",

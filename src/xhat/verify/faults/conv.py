@@ -219,8 +219,8 @@ BACKWARD_ROWS: Rows = {
     ),
 }
 
-X, W, B = normal(91, 2, 2, 5, 4), normal(92, 3, 2, 3, 2), normal(93, 3)
-DOUT, DOUT_BARE = normal(94, 2, 3, 3, 3), normal(95, 2, 3, 3, 3)
+X, W, B = normal(91, 2, 2, 5, 4), normal(92, 2, 2, 3, 2), normal(93, 2)
+DOUT, DOUT_BARE = normal(94, 2, 2, 3, 3), normal(95, 2, 2, 3, 3)
 
 
 def after_forward(forward: Function, seen: Seen) -> Any:

@@ -145,20 +145,20 @@ class Dictionary:
         return {}
 
     def _compiled(self, side: str, faults: tuple[Fault, ...]) -> Function:
-        if (side, faults) not in self._known:
-            text = self.text(side, faults)
-            function = compiled(
-                f"import numpy as np\n{self.before}\n{text}", f"<{self.layer} {side} {len(self._known)}>"
-            )
-            if len(faults) > 1:  # thousands: not kept
-                return function
+        if (side, faults) in self._known:
+            return self._known[side, faults]
+        keys = ", ".join(fault.key for fault in faults) or "right"
+        text = f"import numpy as np\n{self.before}\n{self.text(side, faults)}"
+        function = compiled(text, f"<{self.layer} {side}: {keys}>", readable=len(faults) < 2)
+        if len(faults) < 2:  # pairs are thousands: neither kept nor readable
             self._known[side, faults] = function
-        return self._known[side, faults]
+        return function
 
 
-def compiled(text: str, file: str) -> Function:
-    """Return the last function of a module's text, which `inspect` can read under this file's name."""
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+def compiled(text: str, file: str, *, readable: bool = True) -> Function:
+    """Return the last function of a module's text; a readable one is found by `inspect` under the file's name."""
+    if readable:
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     tree = ast.parse(text, file)
     last = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)][-1]
     namespace: dict[str, Any] = {"__name__": file}
