@@ -298,10 +298,13 @@ class _Examination:
         )
 
     def _gradients_judged(self) -> bool:
-        return any(
-            name in self.floats.verdicts and self.floats.verdicts[name].word is not Word.NOT_DECIDED
-            for name in self.problem.gradients
-        ) or not self.floats.findings
+        return (
+            any(
+                name in self.floats.verdicts and self.floats.verdicts[name].word is not Word.NOT_DECIDED
+                for name in self.problem.gradients
+            )
+            or not self.floats.findings
+        )
 
     def _output(self, name: str, verdict: Verdict) -> Verdict:
         """Return the verdict on an output: PROVED if its formula is that of the layer on symbols."""
@@ -330,7 +333,9 @@ class _Examination:
         disproved = [e for e in exact if e.word is Word.DISPROVED]
         remembers = next((f for f in self.floats.findings if f.kind in _STATEFUL), None)
         if remembers is not None and not (disproved or (numeric is not None and numeric.wrong)):
-            return Verdict(name, Word.NOT_DECIDED, f"it is no function of its arguments: {remembers.message}", remembers.line)
+            return Verdict(
+                name, Word.NOT_DECIDED, f"it is no function of its arguments: {remembers.message}", remembers.line
+            )
         if disproved or (numeric is not None and numeric.wrong):
             return self._disproved(name, numeric, disproved[0].counterexample if disproved else None)
         why, line = self._why_not(name)
@@ -495,7 +500,9 @@ class _File:
                 if known is not None:
                     lines.append(known)
                 if located is not None and ours:
-                    lines.append(f"first wrong line: {self.source.lines.get(located.line, located.line)}: {located.message}")
+                    lines.append(
+                        f"first wrong line: {self.source.lines.get(located.line, located.line)}: {located.message}"
+                    )
                 line = located.line if located is not None and ours else verdict.line
                 verdict = replace(verdict, message="\n".join(dict.fromkeys(lines)), line=line)
             told.append(verdict)

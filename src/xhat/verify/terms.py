@@ -58,7 +58,9 @@ class Words:
     def _is_root(self, name: str) -> bool:
         """Whether a name stands for a variance plus something, or another quantity of which roots are taken."""
         named = self._space.named[name]
-        return named.kind == "power" and any(known == name for _, known in self._space.positive) and _is_second(named.poly)
+        return (
+            named.kind == "power" and any(known == name for _, known in self._space.positive) and _is_second(named.poly)
+        )
 
     def sum(self, poly: Poly) -> str:
         """Return a polynomial in words."""
@@ -223,7 +225,9 @@ def explain(gradient: Gradient, words: Words) -> Explanation:
         elif (part - mine[skeleton]).normal():
             lines.append(f"wrong coefficient: yours {words.sum(mine[skeleton])}, should be {words.sum(part)}")
     lines += [
-        f"term that should not be there: {_alone(part, words)}" for skeleton, part in mine.items() if skeleton not in right
+        f"term that should not be there: {_alone(part, words)}"
+        for skeleton, part in mine.items()
+        if skeleton not in right
     ]
     return Explanation([*lines, told], missing)
 

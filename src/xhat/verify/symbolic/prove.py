@@ -89,7 +89,7 @@ def prove(problem: Problem) -> Proof:
         run = _Run(problem, over)
     gradients, undecided = run.gradients()
     functions = frozenset(run.world.numpy.used)
-    specified = run.is_specified()
+    specified = problem.specification is not None and _Run(problem, over).is_specified(problem.specification)
     spent = 1e3 * (time.perf_counter() - start)
     return Proof(run.space, run.y.poly, run.y.axes, gradients, undecided, run.centred, specified, functions, spent)
 
@@ -151,20 +151,6 @@ class _Run:
             raise Refusal("the output holds entries of np.empty that nothing was written into")
         return y, cache
 
-    def is_specified(self) -> bool:
-        """Say whether the output is what the specification says, for all sizes and inputs."""
-        specification = self.problem.specification
-        if specification is None:
-            return False
-        try:
-            wanted = lift(Rebinding(self.world)(specification)(self.values()), self.space)
-            if wanted is None or _named_axes(self.space, wanted.axes) != _named_axes(self.space, self.y.axes):
-                return False
-            same = dict(zip(_flat(wanted.axes), _flat(self.y.axes), strict=True))
-            return not (wanted.poly.renamed(same) - self.y.poly).normal()
-        except Exception:  # what the formula uses may not be modelled
-            return False
-
     def values(self, moved: str | None = None) -> dict[str, Any]:
         """Return what the forward pass is called with."""
         problem, space = self.problem, self.space
@@ -212,6 +198,17 @@ class _Run:
         first = next(iter(self.problem.inputs))
         found = {(name, places) for name, places in found if name == first}
         return found.pop() if len(found) == 1 else None
+
+    def is_specified(self, specification: Callable[..., Any]) -> bool:
+        """Say whether the output is what the specification says, for all sizes and inputs."""
+        try:
+            wanted = lift(Rebinding(self.world)(specification)(self.values()), self.space)
+            if wanted is None or _named_axes(self.space, wanted.axes) != _named_axes(self.space, self.y.axes):
+                return False
+            same = dict(zip(_flat(wanted.axes), _flat(self.y.axes), strict=True))
+            return not (wanted.poly.renamed(same) - self.y.poly).normal()
+        except Exception:  # what the formula uses may not be modelled
+            return False
 
     def gradients(self) -> tuple[dict[str, Gradient], dict[str, tuple[str, int | None]]]:
         """Return the true gradients beside those of the backward pass."""
