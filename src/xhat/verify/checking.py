@@ -464,7 +464,7 @@ class _File:
         return PairReport(found.name, verdicts, findings, report.remarks, found.line, report.evidence)
 
     def _with_names_put_right(self, found: FoundPair) -> tuple[str, set[str]]:
-        """Return the text with misspelt names as they were meant, so that the rest can be judged, and whose they are."""
+        """Return the text with misspelt names as they were meant, so that the rest can be judged, and their sides."""
         fixes = fixed_names(self.source, found)
         edits = [Replacement(*self.source.span(node), name) for node, name in fixes]
         forward = self.source.functions.get(found.forward or "")
@@ -539,7 +539,9 @@ class _File:
         if repair is None:
             return verdicts, findings
         if wrong:
-            verdicts = [replace(v, repair=repair.diff, line=repair.line) if v.name == wrong[0] else v for v in verdicts]
+            edit = max(repair.edits) if wrong[0][:1] == "d" else min(repair.edits)  # the cache may be packed anew
+            line = self.source.line_of(edit.start)
+            verdicts = [replace(v, repair=repair.diff, line=line) if v.name == wrong[0] else v for v in verdicts]
         elif findings:
             findings = [replace(findings[0], repair=repair.diff), *findings[1:]]
         return verdicts, findings
