@@ -166,7 +166,9 @@ class Words:
                 above.append(_powered(f"{name}_hat", hats))
             if power - hats:
                 (above if power > 0 else below).append(_powered(f"({name} - mu)", abs(power - hats)))
-        for f, power in sorted(powers.items(), key=str):
+        for f, power in sorted(
+            powers.items(), key=lambda item: (item[0][1] not in self._space.dims.values(), str(item))
+        ):
             if power:
                 (above if power > 0 else below).append(_powered(self.name(f), abs(power)))
         return above, below
