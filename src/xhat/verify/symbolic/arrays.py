@@ -586,8 +586,10 @@ class Symbolic:
                 axes.append(axis)
             elif isinstance(k, (int, np.integer)) and k in (0, -1) and not axis:
                 continue
+            elif isinstance(k, Opaque):
+                k.refuse()
             else:
-                raise Unsupported(f"the index {type(k).__name__} on an axis whose length is a symbol")
+                raise Unsupported(f"the index {k!r} on an axis whose length is a symbol")
         axes += waiting
         entries = Symbolic(self._buffer, tuple(axes), self.boolean, fixed)
         if label is None:
@@ -780,6 +782,8 @@ def lift(value: Any, space: Space) -> Symbolic | None:
 def _array(value: Any, space: Space) -> Symbolic:
     lifted = lift(value, space)
     if lifted is None:
+        if isinstance(value, Opaque):
+            value.refuse()
         raise Unsupported(f"arithmetic of symbols with {type(value).__name__}")
     return lifted
 

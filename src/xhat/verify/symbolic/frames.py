@@ -63,6 +63,16 @@ class Index(Opaque):
         self.indices: tuple[int, ...] | None = None
         """The indices of the entry; known once an axis is met, which may be two put together."""
 
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, Opaque) and not isinstance(other, Index):
+            return other == self  # a label
+        self.refuse()
+
+    def __ne__(self, other: object) -> Any:
+        if isinstance(other, Opaque) and not isinstance(other, Index):
+            return other != self
+        self.refuse()
+
     def on(self, axis: tuple[int, ...]) -> tuple[int, ...]:
         """Return the indices that take the place of those of an axis."""
         dims = [self.space.dims[i] for i in axis]

@@ -199,6 +199,8 @@ class _Loop:
 def _first(space: Space, iterable: Any) -> tuple[Index, Any]:
     """Return the index of a loop, and what its target is bound to."""
     length = _length(iterable)
+    if len(length.poly.terms) != 1:
+        raise Unsupported(f"a loop over {length} entries, which may be none")
     index = Index(space, length.poly)
 
     def entry(value: Any) -> Any:
@@ -260,6 +262,8 @@ class Loops:
     def store(self, target: Any) -> Any:
         """Return an object whose entry or attribute is to be set, if it may be."""
         if self._space.loops and not isinstance(target, Symbolic):
+            if isinstance(target, Opaque):
+                target.refuse()
             raise Unsupported(f"a change of a {type(target).__name__} in a loop over an axis")
         return target
 

@@ -13,6 +13,7 @@ import numpy as np
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic import arrays, loops
 from xhat.verify.symbolic.algebra import Poly, Space
+from xhat.verify.symbolic.frames import Opaque
 from xhat.verify.symbolic.loops import Gathered
 from xhat.verify.symbolic.arrays import Axes, Counting, Labels, Size, Symbolic, check_dtype, lift
 
@@ -219,6 +220,8 @@ class _Numpy:
     def _lift(self, value: Any) -> Symbolic:
         lifted = value.stacked(self._space) if isinstance(value, Gathered) else lift(value, self._space)
         if lifted is None:
+            if isinstance(value, Opaque):
+                value.refuse()
             raise Unsupported(f"a NumPy function of {type(value).__name__}")
         return lifted
 
