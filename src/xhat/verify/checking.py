@@ -25,17 +25,17 @@ import types
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from xhat.verify import formats, specs
 from xhat.verify.exact import ExactResult, exact_identity
 from xhat.verify.faults import DICTIONARIES, Match, diagnose
-from xhat.verify.problem import Malformed, Problem, Unsupported
-from xhat.verify.protocol import ProtocolResult, protocol
-from xhat.verify.repair import Hints, candidates, edited, repairs
+from xhat.verify.problem import Problem
+from xhat.verify.protocol import protocol
 from xhat.verify.repair import Edit as Replacement
+from xhat.verify.repair import Hints, candidates, edited, repairs
 from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
 from xhat.verify.source import FoundPair, Source, declaration, pairs, read
 from xhat.verify.specs import Spec
@@ -239,6 +239,9 @@ def check_file(
     """
     source = read(path)
     name = str(path)
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: a student's random.py is not Python's
     try:
         module = _executed(source.text, str(Path(path).resolve()), in_memory=name.lower().endswith(".ipynb"))
     except MemoryError:
@@ -371,7 +374,7 @@ class _Examination:
 
     def _disproved(self, name: str, numeric: Verdict | None, counterexample: str | None) -> Verdict:
         symbolic = self.proof.gradients.get(name) if self.proof is not None else None
-        message = numeric.message if numeric is not None and numeric.wrong else f"not the gradient of your forward"
+        message = numeric.message if numeric is not None and numeric.wrong else "not the gradient of your forward"
         if symbolic is not None and self.words is not None and not symbolic.proved:
             if symbolic.user is None:
                 message = f"shape {_shape(symbolic.shape)}, expected {_shape(symbolic.expected)}"
@@ -438,7 +441,7 @@ class _File:
         if found.note or found.kind in ("class", "nested"):
             verdict = Verdict(_OUT, Word.NOT_DECIDED, found.note or f"a {found.kind} is not called", found.line)
             return PairReport(found.name, [verdict], findings, line=found.line)
-        text, fixes = self._with_names_put_right(found)
+        text, sides = self._with_names_put_right(found)
         try:
             forward, backward = self._functions(found, text)
             spec = self._spec(found, forward, backward)
@@ -451,19 +454,23 @@ class _File:
         told = {finding.kind for finding in findings}
         known = {"exception", "malformed"} if told & {"not-written", "undefined-name", "cache"} else told
         findings = [*findings, *(f for f in report.findings if f.kind not in known)]
-        if fixes:
-            verdicts = [_if_put_right(verdict) for verdict in verdicts]
+        if sides:
+            outputs_too = "forward" in sides
+            verdicts = [_if_put_right(v) if outputs_too or v.name[:1] == "d" else v for v in verdicts]
         if any(verdict.wrong for verdict in verdicts):
             verdicts = self._explained(spec, verdicts, examination)
-        if fixes or any(verdict.wrong for verdict in verdicts) or findings:
+        if any(verdict.wrong for verdict in verdicts) or findings:
             verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
         return PairReport(found.name, verdicts, findings, report.remarks, found.line, report.evidence)
 
-    def _with_names_put_right(self, found: FoundPair) -> tuple[str, bool]:
-        """Return the text with misspelt names as they were meant, so that the rest can be judged."""
+    def _with_names_put_right(self, found: FoundPair) -> tuple[str, set[str]]:
+        """Return the text with misspelt names as they were meant, so that the rest can be judged, and their sides."""
         fixes = fixed_names(self.source, found)
         edits = [Replacement(*self.source.span(node), name) for node, name in fixes]
-        return (edited(self.source.text, edits) if edits else self.source.text), bool(edits)
+        forward = self.source.functions.get(found.forward or "")
+        lines = range(forward.lineno, (forward.end_lineno or 0) + 1) if forward is not None else range(0)
+        sides = {"forward" if node.lineno in lines else "backward" for node, _ in fixes}
+        return (edited(self.source.text, edits) if edits else self.source.text), sides
 
     def _functions(self, found: FoundPair, text: str) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
         module = self.module
@@ -532,7 +539,9 @@ class _File:
         if repair is None:
             return verdicts, findings
         if wrong:
-            verdicts = [replace(v, repair=repair.diff) if v.name == wrong[0] else v for v in verdicts]
+            edit = max(repair.edits) if wrong[0][:1] == "d" else min(repair.edits)  # the cache may be packed anew
+            line = self.source.line_of(edit.start)
+            verdicts = [replace(v, repair=repair.diff, line=line) if v.name == wrong[0] else v for v in verdicts]
         elif findings:
             findings = [replace(findings[0], repair=repair.diff), *findings[1:]]
         return verdicts, findings
@@ -591,7 +600,7 @@ def _as_the_course_calls(spec: Spec, layer: str) -> tuple[Callable[..., Any], Ca
     def forward(*given: Any) -> Any:
         values: dict[str, Any] = dict(problem.sizes[0])
         for name, value in zip(names, given, strict=True):
-            values.update(value if isinstance(value, dict) else {name: value})
+            values.update(cast("dict[str, Any]", value) if isinstance(value, dict) else {name: value})
         for name, axes in problem.inputs.items():
             for axis, length in zip(axes, np.shape(values[name]), strict=True):
                 if "*" not in axis:

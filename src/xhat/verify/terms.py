@@ -7,12 +7,12 @@ and sum(...) over the axes that are averaged.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, NamedTuple
 
-from xhat.verify.symbolic.algebra import Factor, Poly, Product, Space, entries, free_indices
+from xhat.verify.problem import Unsupported
+from xhat.verify.symbolic.algebra import Factor, Poly, Product
 from xhat.verify.symbolic.prove import UPSTREAM, Gradient, Proof
 
 _MOST_TERMS = 8
@@ -78,7 +78,7 @@ class Words:
         sums: list[str] = []
         for factor in [f for f in powers if f[0] == "S"]:
             power = powers.pop(factor)
-            over = [dim for dim in factor[1]]
+            over = list(factor[1])
             mean = power == 1 and all(powers.get(("s", dim), 0) <= -over.count(dim) for dim in over)
             if mean:
                 for dim in over:
@@ -159,7 +159,7 @@ class Words:
             return self._names[name]
         if name in self._sigma:
             return f"{self._sigma[name]}^2"
-        if name.startswith("$[") or name.startswith("$random"):
+        if name.startswith(("$[", "$random")):
             return name[1:]
         named = self._space.named.get(name)
         if named is None:
@@ -267,7 +267,7 @@ def _common_factor(true: Poly, user: Poly) -> Poly | None:
         factor = Poly(space, {tuple(sorted(powers.items())): mine / coefficient})
         try:
             same = not (true * factor - user).normal()
-        except (ArithmeticError, Exception):  # noqa: B014  a factor that cannot be multiplied is none
+        except (ArithmeticError, Unsupported):  # a factor that cannot be multiplied is none
             same = False
         if same:
             return factor

@@ -26,8 +26,8 @@ from xhat.verify.problem import Unsupported
 if TYPE_CHECKING:
     from xhat.verify.symbolic.frames import Frame
 
-# ("s", name) | ("e", name, indices) | ("S", dims, product). Free indices are numbers from 0 up; inside a sum, -1, -2, ...
-# are its bound indices, in the order of dims. A product is a sorted tuple of (factor, exponent).
+# ("s", name) | ("e", name, indices) | ("S", dims, product). Free indices are numbers from 0 up; inside a sum, -1, -2,
+# ... are its bound indices, in the order of dims. A product is a sorted tuple of (factor, exponent).
 Factor = tuple[Any, ...]
 Product = tuple[tuple[Factor, Any], ...]
 
@@ -207,11 +207,11 @@ class Space:
         rest = [(f, p) for f, p in powers.items() if f not in (one, other)]
         chosen: list[int] | None = None
         bound: set[int] = set()
-        opened: list[tuple[Factor, Any]] = []
+        together: list[tuple[Factor, Any]] = []
         for factor in dict.fromkeys((one, other)):
             for _ in range(int(powers[factor]) if factor[0] == "S" else 1):
                 fresh = [self.index(dim) for dim in factor[1]] if factor[0] == "S" else []
-                inner = _opened(factor, fresh) if factor[0] == "S" else [(factor, powers[factor])]
+                inner = opened(factor, fresh) if factor[0] == "S" else [(factor, powers[factor])]
                 along = self._one_hot[key[0]]
                 here = next(
                     [f[2][k] for k in along]
@@ -222,16 +222,16 @@ class Space:
                     chosen = here
                     bound |= set(fresh)
                 renaming = dict(zip(here, chosen, strict=True))
-                opened += [(_renamed(f, renaming), p) for f, p in inner]
+                together += [(_renamed(f, renaming), p) for f, p in inner]
                 bound |= set(fresh) - set(here)
-        return self.collect(rest) * self.sum_over(self.collect(opened), bound)
+        return self.collect(rest) * self.sum_over(self.collect(together), bound)
 
     def picks(self, factor: Factor) -> tuple[Poly, Poly, list[int]] | None:
         """Return Y, a and the index k if a factor is sum over k of Y a, where Y has one 1."""
         if factor[0] != "S":
             return None
         fresh = [self.index(dim) for dim in factor[1]]
-        inner = _opened(factor, fresh)
+        inner = opened(factor, fresh)
         for f, _ in inner:
             along = self._one_hot.get(f[1])
             if along is not None and all((k in along) == (i in fresh) for k, i in enumerate(f[2])):
@@ -257,10 +257,10 @@ class Space:
             if all(powers.get(f, 0) >= p for f, p in lead):  # lead = T - rest
                 others += [(f, -p) for f, p in lead]
                 return self.collect([*others, (t, present + 1)]) - self.collect([*others, (t, present)]) * rest
-            if any(powers.get(f, 0) < 0 for f, _ in lead) and len(rest.terms) == 1:  # 1 = (T - lead) / rest
-                if self._is_unit(next(iter(rest.terms))):
-                    low, high = self.collect([*others, (t, present + 1)]), self.collect([*others, *lead, (t, present)])
-                    return (low - high) * rest.power(Fraction(-1))
+            unit = len(rest.terms) == 1 and self._is_unit(next(iter(rest.terms)))
+            if unit and any(powers.get(f, 0) < 0 for f, _ in lead):  # 1 = (T - lead) / rest
+                low, high = self.collect([*others, (t, present + 1)]), self.collect([*others, *lead, (t, present)])
+                return (low - high) * rest.power(Fraction(-1))
         return None
 
     def _is_unit(self, monomial: Product) -> bool:
@@ -330,7 +330,7 @@ class Space:
                 for _ in range(int(power)):  # a sum is never in a denominator: it would have a name
                     fresh = [self.index(dim) for dim in factor[1]]
                     everything.update(fresh)
-                    for inner, exponent in _opened(factor, fresh):
+                    for inner, exponent in opened(factor, fresh):
                         inside[inner] = inside.get(inner, 0) + exponent
         result = self.collect(outside)
         reduced = self.collect(inside.items())
@@ -390,7 +390,7 @@ class Space:
         return None
 
     def _canonical(self, piece: Mapping[Factor, Any], bound: set[int]) -> Factor:
-        """Number the bound indices so that the sorted product is the least one."""
+        """Return the sum with its bound indices numbered so that the sorted product is the least one."""
         signatures: dict[tuple[Any, ...], list[int]] = {}
         for index in bound:
             role = sorted(
@@ -558,8 +558,8 @@ class Poly:
         if factor[0] != "S":
             return _renamed(factor, renaming)
         fresh = [self.space.index(dim) for dim in factor[1]]
-        opened = {_renamed(inner, renaming): power for inner, power in _opened(factor, fresh)}
-        return self.space._canonical(opened, set(fresh))  # pyright: ignore[reportPrivateUsage]
+        piece = {_renamed(inner, renaming): power for inner, power in opened(factor, fresh)}
+        return self.space._canonical(piece, set(fresh))  # pyright: ignore[reportPrivateUsage]
 
     def normal(self) -> Poly:
         """Return the normal form under all rules known by now."""
@@ -571,7 +571,7 @@ class Poly:
                 for factor, power in monomial:
                     if factor[0] == "S":
                         fresh = [self.space.index(dim) for dim in factor[1]]
-                        inner = self.space.collect(_opened(factor, fresh))
+                        inner = self.space.collect(opened(factor, fresh))
                         term = term * self.space.sum_over(inner, fresh).power(Fraction(power))
                 total.add(term, coefficient)
             result = total.poly()
@@ -653,7 +653,7 @@ class Poly:
             t = space.named_power(Poly(space, {((factor, 1),): Fraction(1)}))
             ((((factor, _),), _),) = t.terms.items()
         if exponent.denominator != 1 and not space.is_positive(factor):
-            if Fraction(power).numerator % 2 == 0 or factor[0] == "s" and factor[1] not in space.named:
+            if Fraction(power).numerator % 2 == 0 or (factor[0] == "s" and factor[1] not in space.named):
                 raise Unsupported(f"the root of a square: the sign of {factor[1]} is not known")
             space.take_positive(factor)
         elif raised < 0:
@@ -708,7 +708,7 @@ def _sorted(powers: Mapping[Factor, Any]) -> Product:
     return tuple(sorted((f, p) for f, p in powers.items() if p))
 
 
-def _opened(factor: Factor, fresh: Sequence[int]) -> list[tuple[Factor, Any]]:
+def opened(factor: Factor, fresh: Sequence[int]) -> list[tuple[Factor, Any]]:
     """Return the product under a sum, with free indices in the place of the bound ones."""
     renaming = {-k: i for k, i in enumerate(fresh, 1)}
     return [(_renamed(inner, renaming), power) for inner, power in factor[2]]

@@ -1,8 +1,8 @@
-"""Arrays whose sizes are symbols, and the NumPy that is modelled for them.
+"""Arrays whose sizes are symbols.
 
-An array is a polynomial for its entry at [i, j, ...] and an arrangement of the indices in axes. An axis holds one index,
-several (what `reshape` put together), or none (its length is 1). Views share a `_Buffer`, so that a change in place is
-seen through all names, as in NumPy. What is not modelled raises `Unsupported`; nothing falls back on a default.
+An array is a polynomial for its entry at [i, j, ...] and an arrangement of the indices in axes. An axis holds one
+index, several (what `reshape` put together), or none (its length is 1). Views share a `_Buffer`, so that a change in
+place is seen through all names, as in NumPy. What is not modelled raises `Unsupported`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, NoReturn, SupportsIndex, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Size:
         if isinstance(other, Size):
             return Size(combine(self.poly, other.poly))
         if isinstance(other, (int, np.integer)) and not isinstance(other, bool):
-            return Size(combine(self.poly, self.poly.space.number(int(other))))
+            return Size(combine(self.poly, self.poly.space.number(int(cast("Any", other)))))
         return NotImplemented
 
     def __add__(self, other: Any) -> Any:
@@ -95,7 +95,7 @@ class Size:
         return other - self.number() if result is NotImplemented else result
 
     def __mul__(self, other: Any) -> Any:
-        if isinstance(other, (tuple, list)):
+        if isinstance(other, (str, tuple, list)):
             raise Unsupported("a list repeated as often as an axis is long")
         result = self._with(other, lambda a, b: a * b)
         return self.number() * other if result is NotImplemented else result
@@ -104,9 +104,9 @@ class Size:
 
     def __floordiv__(self, other: Any) -> Any:
         quotient = self._with(other, lambda a, b: a * b.power(Fraction(-1)))
-        if quotient is not NotImplemented and all(p > 0 for m in quotient.poly.terms for _, p in m):
-            if all(c.denominator == 1 for c in quotient.poly.terms.values()):
-                return quotient
+        terms = {} if quotient is NotImplemented else cast("Size", quotient).poly.terms
+        if terms and all(c.denominator == 1 and all(p > 0 for _, p in m) for m, c in terms.items()):
+            return quotient
         raise Unsupported(f"{self} // {other}: not known to be a whole number")
 
     def __truediv__(self, other: Any) -> Any:
@@ -298,8 +298,13 @@ class Symbolic:
         slots = (*self._fixed, *(i for axis in self.axes for i in axis))
         return self._buffer.in_order and self._buffer.slots == slots
 
-    def _view(self, axes: Axes) -> Symbolic:
+    def arranged(self, axes: Axes) -> Symbolic:
+        """Return a view of the same entries in other axes."""
         return Symbolic(self._buffer, axes, self.boolean, self._fixed)
+
+    def settle(self, other: Symbolic) -> None:
+        """Refuse changes in place of two arrays that may share memory."""
+        self._buffer.settled = other._buffer.settled = True
 
     def copy(self, *_: Any, **__: Any) -> Symbolic:
         return Symbolic.of(self.poly, self.axes, boolean=self.boolean, in_order=self.in_order)
@@ -309,7 +314,7 @@ class Symbolic:
         return self.copy() if copy else self
 
     def view(self) -> Symbolic:
-        return self._view(self.axes)
+        return self.arranged(self.axes)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
@@ -458,7 +463,7 @@ class Symbolic:
 
     def _fitting(self, value: Symbolic) -> Poly:
         """Return the entries of a value at the indices of this array, which is to be changed."""
-        if self._buffer.settled or value._buffer.settled and value._buffer is not self._buffer:
+        if self._buffer.settled or (value._buffer.settled and value._buffer is not self._buffer):
             raise Unsupported("a change in place of an array that may share its memory with another")
         if self.boolean and not value.boolean:
             raise Unsupported("numbers written into a mask")
@@ -532,9 +537,11 @@ class Symbolic:
 
     def _picked(self, key: Any) -> Symbolic | None:
         """Return the mask of the entries [row, label of the row], if that is what the key means."""
-        if not (isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], Labels)):
+        if not isinstance(key, tuple) or len(listed(key)) != 2:
             return None
-        rows, labels = key
+        rows, labels = listed(key)
+        if not isinstance(labels, Labels):
+            return None
         if not (
             isinstance(rows, Counting)
             and self.ndim == 2
@@ -561,7 +568,7 @@ class Symbolic:
 
     def _at(self, key: Any) -> tuple[Symbolic, Symbolic | None]:
         """Return a view of the entries meant, and which of a row is meant if a label says so."""
-        keys = list(key) if isinstance(key, tuple) else [key]
+        keys = listed(key)
         if any(k is Ellipsis for k in keys):
             at = next(i for i, k in enumerate(keys) if k is Ellipsis)
             missing = self.ndim - sum(k is not None and k is not Ellipsis for k in keys)
@@ -599,24 +606,24 @@ class Symbolic:
         return entries, Symbolic.of(label[0].is_column(column), picked, boolean=True)
 
     def transpose(self, *order: Any) -> Symbolic:
-        if len(order) == 1 and (order[0] is None or isinstance(order[0], (tuple, list))):
-            order = () if order[0] is None else tuple(order[0])
+        if len(order) == 1:
+            order = () if order[0] is None else tuple(listed(order[0]))
         if not order:
-            return self._view(self.axes[::-1])
+            return self.arranged(self.axes[::-1])
         if sorted(i % self.ndim for i in order) != list(range(self.ndim)):
             raise ValueError("axes don't match array")
-        return self._view(tuple(self.axes[i] for i in order))
+        return self.arranged(tuple(self.axes[int(i)] for i in order))
 
     def swapaxes(self, a: int, b: int) -> Symbolic:
         axes = list(self.axes)
         axes[a], axes[b] = axes[b], axes[a]
-        return self._view(tuple(axes))
+        return self.arranged(tuple(axes))
 
     def squeeze(self, axis: Any = None) -> Symbolic:
         chosen = self._which(axis) if axis is not None else [k for k, a in enumerate(self.axes) if not a]
         if any(self.axes[k] for k in chosen):
             raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
-        return self._view(tuple(a for k, a in enumerate(self.axes) if k not in chosen))
+        return self.arranged(tuple(a for k, a in enumerate(self.axes) if k not in chosen))
 
     def reshape(self, *shape: Any, order: str = "C") -> Symbolic:
         if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
@@ -626,10 +633,10 @@ class Symbolic:
         flat = tuple(i for axis in self.axes for i in axis)
         axes = _grouped(self.space, flat, shape)
         if self.in_order:
-            return self._view(axes)
+            return self.arranged(axes)
         copy = Symbolic.of(self.poly, axes, boolean=self.boolean)
         if flat != tuple(i for axis in axes for i in axis) or self.ndim > 1:
-            self._buffer.settled = copy._buffer.settled = True  # NumPy copies or not, as memory happens to lie
+            copy.settle(self)  # NumPy copies or not, as memory happens to lie
         return copy
 
     def ravel(self, order: str = "C") -> Symbolic:
@@ -643,7 +650,7 @@ class Symbolic:
     def _which(self, axis: Any) -> list[int]:
         if axis is None:
             return list(range(self.ndim))
-        chosen = axis if isinstance(axis, (tuple, list)) else (axis,)
+        chosen = listed(axis)
         if not all(isinstance(a, (int, np.integer)) for a in chosen):
             raise Unsupported(f"axis={axis!r}")
         if any(not -self.ndim <= a < self.ndim for a in chosen):
@@ -743,6 +750,11 @@ class _Chosen:
 # --- what every function shares -------------------------------------------------------------------------------------
 
 
+def listed(value: Any) -> list[Any]:
+    """Return what a tuple or a list holds; anything else alone."""
+    return list(cast("Sequence[Any]", value)) if isinstance(value, (tuple, list)) else [value]
+
+
 def _length(space: Space, axis: Sequence[int]) -> Any:
     if not axis:
         return 1
@@ -762,16 +774,16 @@ def lift(value: Any, space: Space) -> Symbolic | None:
         return value
     if isinstance(value, Size):
         return value.number()
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    if isinstance(value, np.ndarray) and not cast("Any", value).ndim:
+        value = cast("Any", value)[()]
     if isinstance(value, (bool, np.bool_)):
-        return Symbolic.of(space.number(int(value)), (), boolean=True)
+        return Symbolic.of(space.number(int(cast("Any", value))), (), boolean=True)
     if isinstance(value, (int, np.integer)):
-        return Symbolic.scalar(space.number(int(value)))
+        return Symbolic.scalar(space.number(int(cast("Any", value))))
     if isinstance(value, Fraction):
         return Symbolic.scalar(space.number(value))
     if isinstance(value, (float, np.floating)):
-        number = float(value)
+        number = float(cast("Any", value))
         if not np.isfinite(number):
             raise Unsupported(f"the number {number}")
         space.literals[number] = simplest(number)
@@ -797,8 +809,8 @@ def check_dtype(dtype: Any, boolean: bool = False) -> None:
 
 def into(out: Any, result: Symbolic) -> Symbolic:
     """Return a result, written into `out=` if that was given."""
-    if isinstance(out, tuple) and len(out) == 1:
-        out = out[0]
+    if isinstance(out, tuple):
+        (out,) = listed(out)
     if out is None:
         return result
     if not isinstance(out, Symbolic) or _dims(out) != _dims(result):
@@ -911,9 +923,8 @@ def matmul(a: Symbolic, b: Symbolic) -> Symbolic:
     """Return `a @ b`."""
     if not a.ndim or not b.ndim:
         raise ValueError("matmul: Input operand does not have enough dimensions")
-    if a.ndim > 2 or b.ndim > 2:
-        if b.ndim > 2:
-            raise Unsupported("matmul of stacks of matrices")
+    if b.ndim > 2:
+        raise Unsupported("matmul of stacks of matrices")
     return dot(a, b)
 
 

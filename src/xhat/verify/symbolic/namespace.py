@@ -13,9 +13,9 @@ import numpy as np
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic import arrays, loops
 from xhat.verify.symbolic.algebra import Poly, Space
+from xhat.verify.symbolic.arrays import Axes, Counting, Labels, Size, Symbolic, check_dtype, lift, listed
 from xhat.verify.symbolic.frames import Opaque
 from xhat.verify.symbolic.loops import Gathered
-from xhat.verify.symbolic.arrays import Axes, Counting, Labels, Size, Symbolic, check_dtype, lift
 
 
 class SymbolicWorld:
@@ -95,20 +95,20 @@ def _range(*limits: Any) -> Any:
 
 
 def _isinstance(value: Any, kinds: Any) -> bool:
-    told = kinds if isinstance(kinds, tuple) else (kinds,)
+    told = listed(kinds)
     if isinstance(value, (Symbolic, Size, Labels)):
         if any(kind in (_float, float) for kind in told) and isinstance(value, Symbolic):
             return not value.axes
         if any(kind in (_int, int) for kind in told) and isinstance(value, Size):
             return True
         return isinstance(value, Symbolic) and any(kind is Array for kind in told)
-    real = {_float: float, _int: int, _len: len, Array: np.ndarray}
+    real: dict[Any, Any] = {_float: float, _int: int, Array: np.ndarray}
     return isinstance(value, tuple(real.get(kind, kind) for kind in told))
 
 
 def _refusing(name: str, builtin: Callable[..., Any]) -> Callable[..., Any]:
     def called(*values: Any, **options: Any) -> Any:
-        told = values[0] if len(values) == 1 and isinstance(values[0], (list, tuple)) else values
+        told = listed(values[0]) if len(values) == 1 else list(values)
         if any(isinstance(value, Symbolic) for value in told):
             if name == "max" and len(told) == 2 and not options and not any(getattr(v, "axes", ()) for v in told):
                 a, b = told
@@ -171,7 +171,7 @@ class _Random:
 
 def _new_axes(space: Space, shape: Any) -> Axes:
     axes: list[tuple[int, ...]] = []
-    for n in shape if isinstance(shape, (tuple, list)) else (shape,):
+    for n in listed(shape):
         if isinstance(n, Size):
             if len(n.poly.terms) != 1:
                 raise Unsupported(f"an array of length {n}")
@@ -201,7 +201,7 @@ class _Numpy:
         self._space = space
         self.random = _Random(space)
         self.linalg = _Linalg(self)
-        self.add = _Ufunc(self._add, lambda a, axis, keepdims: self._lift(a).sum(axis, keepdims=keepdims))
+        self.add = _Ufunc(self._add, self.sum)
         self.subtract = _Ufunc(self._subtract)
         self.multiply = _Ufunc(self._multiply)
         self.divide = self.true_divide = _Ufunc(self._divide)
@@ -230,7 +230,7 @@ class _Numpy:
     def _filled(self, shape: Any, value: Any, dtype: Any) -> Any:
         boolean = dtype in (bool, np.bool_)
         check_dtype(dtype, boolean)
-        sized = shape if isinstance(shape, (tuple, list)) else (shape,)
+        sized = listed(shape)
         axes = _new_axes(self._space, sized)
         if len(set(self._flat(axes))) < len(self._flat(axes)):
             raise Unsupported("an array with one axis twice")
@@ -271,7 +271,7 @@ class _Numpy:
         a = self._lift(a)
         if a.boolean and dtype is None:
             raise Unsupported("an array like a mask")
-        return a.map(lambda p: self._lift(value).poly)
+        return Symbolic.of(self._lift(value).poly, a.axes, in_order=a.in_order)
 
     def array(self, a: Any, dtype: Any = None, copy: Any = True, ndmin: int = 0) -> Any:
         if isinstance(a, Labels):
@@ -377,7 +377,9 @@ class _Numpy:
     def where(self, condition: Any, *chosen: Any) -> Any:
         if len(chosen) != 2:
             raise Unsupported("np.where with a condition only")
-        return arrays.where(condition, *chosen) if _any_symbol(condition, *chosen) else np.where(condition, *chosen)
+        if not _any_symbol(condition, *chosen):
+            raise Unsupported("np.where of what is no array of symbols")
+        return arrays.where(condition, *chosen)
 
     def greater(self, a: Any, b: Any) -> Any:
         return self._lift(a) > b
@@ -447,7 +449,7 @@ class _Numpy:
 
     def prod(self, a: Any, axis: Any = None) -> Any:
         if isinstance(a, (tuple, list)):
-            return math.prod(a)
+            return math.prod(listed(a))
         raise Unsupported("np.prod of an array")
 
     def dot(self, a: Any, b: Any) -> Any:
@@ -474,7 +476,7 @@ class _Numpy:
         if isinstance(axes, int):
             pairs = [(a.ndim - axes + k, k) for k in range(axes)]
         else:
-            left, right = ([n] if isinstance(n, int) else list(n) for n in axes)
+            left, right = (listed(n) for n in axes)
             pairs = [(i % a.ndim, k % b.ndim) for i, k in zip(left, right, strict=True)]
         poly, kept, other = arrays.contracted(a, b, pairs)
         return Symbolic.of(poly, kept + other)
@@ -495,7 +497,7 @@ class _Numpy:
         return self._lift(a).ndim
 
     def reshape(self, a: Any, shape: Any, order: str = "C") -> Any:
-        return self._lift(a).reshape(shape if isinstance(shape, (tuple, list)) else (shape,), order=order)
+        return self._lift(a).reshape(listed(shape), order=order)
 
     def ravel(self, a: Any) -> Any:
         return self._lift(a).ravel()
@@ -508,7 +510,7 @@ class _Numpy:
 
     def moveaxis(self, a: Any, source: Any, destination: Any) -> Any:
         a = self._lift(a)
-        source, destination = ([n] if isinstance(n, int) else list(n) for n in (source, destination))
+        source, destination = (listed(n) for n in (source, destination))
         order = [k for k in range(a.ndim) if k not in {s % a.ndim for s in source}]
         for d, s in sorted(zip((d % a.ndim for d in destination), (s % a.ndim for s in source), strict=True)):
             order.insert(d, s)
@@ -516,11 +518,11 @@ class _Numpy:
 
     def expand_dims(self, a: Any, axis: Any) -> Any:
         a = self._lift(a)
-        chosen = axis if isinstance(axis, (tuple, list)) else (axis,)
+        chosen = listed(axis)
         n = a.ndim + len(chosen)
         places = {k % n for k in chosen}
         waiting = iter(a.axes)
-        return a._view(tuple(() if k in places else next(waiting) for k in range(n)))
+        return a.arranged(tuple(() if k in places else next(waiting) for k in range(n)))
 
     def squeeze(self, a: Any, axis: Any = None) -> Any:
         return self._lift(a).squeeze(axis)
@@ -538,14 +540,11 @@ class _Numpy:
         axes = _new_axes(self._space, shape)
         _, poly, result = arrays.broadcast(Symbolic.of(self._space.number(0), axes), a)
         copy = Symbolic.of(poly, result)
-        copy._buffer.settled = True  # a view that is read only
-        a._buffer.settled = True
+        copy.settle(a)  # a view that is read only
         return copy
 
     def tile(self, a: Any, reps: Any) -> Any:
         a = self._lift(a)
-        if not isinstance(reps, (tuple, list)):
-            reps = (reps,)
         axes = _new_axes(self._space, reps)
         n = max(a.ndim, len(axes))
         left, right = ((),) * (n - a.ndim) + a.axes, ((),) * (n - len(axes)) + axes
@@ -581,7 +580,7 @@ class _Ufunc:
     def reduce(self, a: Any, axis: Any = 0, keepdims: bool = False) -> Any:
         if self._reduced is None:
             raise Unsupported("reduce of this function on symbols")
-        return self._reduced(a, axis, keepdims)
+        return self._reduced(a, axis, keepdims=keepdims)
 
     def outer(self, a: Any, b: Any) -> Any:
         a = a[(...,) + (None,) * b.ndim]

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from xhat.verify.problem import Malformed, Problem, Unsupported
 from xhat.verify.rebind import Rebinding, line_of
-from xhat.verify.symbolic.algebra import Factor, Poly, Space, entries, entry
+from xhat.verify.symbolic.algebra import Factor, Poly, Space, entries, entry, opened
 from xhat.verify.symbolic.arrays import Axes, Labels, Size, Symbolic, lift
 from xhat.verify.symbolic.loops import rewritten
 from xhat.verify.symbolic.namespace import SymbolicWorld
@@ -170,8 +169,9 @@ class _Run:
         for name in problem.scalars:
             values[name] = Symbolic.scalar(space.symbol(name, positive=True))
             space.assume(f"{name} > 0")
-        for name, value in (problem.sizes[0] if problem.sizes else {}).items():
-            values.setdefault(name, value)  # a stride: no length of an axis
+        for sizes in problem.sizes[:1]:
+            for name, value in sizes.items():
+                values.setdefault(name, value)  # a stride: no length of an axis
         return values
 
     def _guarded(self, call: Callable[[], Any], function: Callable[..., Any]) -> Any:
@@ -276,7 +276,7 @@ class _Run:
                 total = total + others
                 continue
             fresh = [space.index(dim) for dim in factor[1]]
-            inner = [(("e", f[1], tuple(fresh[-i - 1] if i < 0 else i for i in f[2])), p) for f, p in factor[2]]
+            inner = opened(factor, fresh)
             direction = next(f for f, _ in inner if f[1] == _DIRECTION)
             if len(set(direction[2])) < len(direction[2]):
                 raise Unsupported("a gradient that lives on a diagonal")
