@@ -249,15 +249,18 @@ class Rebinding:
         try:
             lines, _ = inspect.getsourcelines(code)
             tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+            imports = _imports(ast.parse("".join(inspect.findsource(code)[0])))
         except (OSError, TypeError, SyntaxError, IndexError):
             return code
         if not isinstance(tree, ast.FunctionDef) or tree.name != function.__name__:
             return code
         tree.decorator_list = []
         ast.increment_lineno(tree, code.co_firstlineno - 1)
-        if _compiled(tree, code).co_code != code.co_code:  # the file was changed, or its import hook changed the code
+        if (
+            _compiled(tree, code, imports).co_code != code.co_code
+        ):  # the file was changed, or its import hook changed the code
             return code
-        return _compiled(transform(tree), code)
+        return _compiled(transform(tree), code, imports)
 
 
 class _UserModule:
@@ -375,7 +378,18 @@ def _mentioned(code: types.CodeType) -> set[str]:
     return names
 
 
-def _compiled(tree: ast.FunctionDef, code: types.CodeType) -> types.CodeType:
+def _imports(tree: ast.AST) -> list[ast.stmt]:
+    """Return the imports of a module: a method of an imported name is called by other instructions."""
+    found: list[ast.stmt] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            found += _imports(node)
+    return found
+
+
+def _compiled(tree: ast.FunctionDef, code: types.CodeType, imports: list[ast.stmt]) -> types.CodeType:
     """Return the code of a function; inside another one where it has variables of its surroundings."""
     body: ast.stmt = tree
     if code.co_freevars:
@@ -383,7 +397,7 @@ def _compiled(tree: ast.FunctionDef, code: types.CodeType) -> types.CodeType:
         around = ast.arguments(posonlyargs=[], args=names, kwonlyargs=[], kw_defaults=[], defaults=[])
         body = ast.FunctionDef(name="around", args=around, body=[tree], decorator_list=[])
         cast(Any, body).type_params = []
-    module = ast.fix_missing_locations(ast.Module([body], []))
+    module = ast.fix_missing_locations(ast.Module([*imports, body], []))
     found: types.CodeType = compile(module, code.co_filename, "exec", code.co_flags & _FUTURES, dont_inherit=True)
     for _ in range(1 + bool(code.co_freevars)):
         inner = [c for c in found.co_consts if isinstance(c, types.CodeType) and c.co_name in ("around", tree.name)]

@@ -7,8 +7,9 @@ place is seen through all names, as in NumPy. What is not modelled raises `Unsup
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from xhat.verify.exact.numbers import simplest
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic.algebra import Poly, Space, entries, entry
+from xhat.verify.symbolic.frames import Index, Opaque, clock
 
 Axes = tuple[tuple[int, ...], ...]
 
@@ -23,13 +25,45 @@ Axes = tuple[tuple[int, ...], ...]
 class _Buffer:
     """The memory behind an array and its views."""
 
-    __slots__ = ("in_order", "poly", "settled", "slots")
+    __slots__ = ("born", "in_order", "poly", "settled", "slots")
 
     def __init__(self, poly: Poly, slots: tuple[int, ...], in_order: bool = True) -> None:
         self.poly = poly
         self.slots = slots
         self.in_order = in_order  # whether memory is known to run as the slots do
         self.settled = False  # whether it may share memory with another buffer: then it must not be changed
+        self.born = next(clock)
+
+    def read(self, fixed: Mapping[int, int]) -> Poly:
+        """Return the entry; `fixed` are slots at which an open loop stands, with the loop's index."""
+        for frame in self.poly.space.loops:
+            if frame.is_older(self):
+                frame.touch(self, fixed, writes=False)
+        return self.poly.renamed(fixed)
+
+    def store(self, poly: Poly, fixed: Mapping[int, int]) -> None:
+        """Change the entries at these places."""
+        slots = self._slots_of(fixed)
+        for frame in poly.space.loops:
+            if frame.is_older(self):
+                frame.touch(self, fixed, writes=True)
+        self.poly = poly.renamed(slots)
+
+    def add(self, value: Callable[[], Poly], fixed: Mapping[int, int]) -> None:
+        """Add to the entries at these places."""
+        slots = self._slots_of(fixed)
+        for frame in self.poly.space.loops:
+            if frame.is_older(self):
+                frame.adds(self, fixed)
+        self.poly = self.poly + value().renamed(slots)
+
+    def _slots_of(self, fixed: Mapping[int, int]) -> dict[int, int]:
+        loops = [frame for frame in self.poly.space.loops if frame.is_older(self)]
+        if len(set(fixed.values())) < len(fixed) or not {i for f in loops for i in f.index.indices or ()} >= set(
+            fixed.values()
+        ):
+            raise Unsupported("a change at one index of an array made in the same iteration, or after the loop")
+        return {index: slot for slot, index in fixed.items()}
 
 
 class Size:
@@ -146,6 +180,11 @@ class Labels:
         """Return 1 where the label of the row is the column, else 0."""
         return self.space.entry(self._entry, (row, column))
 
+    def __getitem__(self, key: Any) -> Label:
+        if isinstance(key, Index):
+            return Label(self, key)
+        raise Unsupported(f"labels[{type(key).__name__}]")
+
     def astype(self, *_: Any, **__: Any) -> Labels:
         return self
 
@@ -161,6 +200,30 @@ class Labels:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported(f"labels.{name}")
+
+
+class Label(Opaque):
+    """The label of one row: it picks a column."""
+
+    def __init__(self, labels: Labels, row: Index) -> None:
+        super().__init__("arithmetic with a label, or a question about it")
+        self.labels = labels
+        (self.row,) = row.on((labels.space.index(labels.dim),))
+
+    def is_column(self, column: int) -> Poly:
+        """Return 1 where the label is the column, else 0."""
+        if self.labels.space.dims[column] != self.labels.classes:
+            raise Unsupported("a label on an axis that is not one of classes")
+        return self.labels.picked(self.row, column)
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, Index):
+            self.refuse()
+        (column,) = other.on((self.labels.space.index(self.labels.classes),))
+        return Symbolic.of(self.is_column(column), (), boolean=True)
+
+    def __ne__(self, other: object) -> Any:
+        return ~(self == other)
 
 
 class Counting:
@@ -180,10 +243,13 @@ class Symbolic:
     __hash__ = None  # pyright: ignore[reportAssignmentType]
     dtype = np.dtype(np.float64)
 
-    def __init__(self, buffer: _Buffer, axes: Axes, boolean: bool = False) -> None:
+    def __init__(
+        self, buffer: _Buffer, axes: Axes, boolean: bool = False, fixed: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
         self._buffer = buffer
         self.axes = axes
         self.boolean = boolean
+        self._fixed = fixed  # slots of the buffer that stand at the index of a loop, and that index
 
     @staticmethod
     def of(poly: Poly, axes: Axes, *, boolean: bool = False, in_order: bool = True) -> Symbolic:
@@ -200,7 +266,7 @@ class Symbolic:
     @property
     def poly(self) -> Poly:
         """The entry at its indices."""
-        return self._buffer.poly
+        return self._buffer.read(self._fixed)
 
     @property
     def space(self) -> Space:
@@ -229,11 +295,12 @@ class Symbolic:
     @property
     def in_order(self) -> bool:
         """Whether memory is known to run as the axes do."""
-        return self._buffer.in_order and self._buffer.slots == tuple(i for axis in self.axes for i in axis)
+        slots = (*self._fixed, *(i for axis in self.axes for i in axis))
+        return self._buffer.in_order and self._buffer.slots == slots
 
     def arranged(self, axes: Axes) -> Symbolic:
         """Return a view of the same entries in other axes."""
-        return Symbolic(self._buffer, axes, self.boolean)
+        return Symbolic(self._buffer, axes, self.boolean, self._fixed)
 
     def settle(self, other: Symbolic) -> None:
         """Refuse changes in place of two arrays that may share memory."""
@@ -390,14 +457,26 @@ class Symbolic:
     def write(self, value: Any) -> None:
         """Put a value of the same or a smaller shape in the place of the entries."""
         value = _array(value, self.space)
+        if (value._buffer, value.axes, value._fixed) == (self._buffer, self.axes, self._fixed):
+            return
+        self._buffer.store(self._fitting(value), self._fixed)
+
+    def _fitting(self, value: Symbolic) -> Poly:
+        """Return the entries of a value at the indices of this array, which is to be changed."""
         if self._buffer.settled or (value._buffer.settled and value._buffer is not self._buffer):
             raise Unsupported("a change in place of an array that may share its memory with another")
         if self.boolean and not value.boolean:
             raise Unsupported("numbers written into a mask")
-        _, poly, axes = broadcast(self, value)
+        _, poly, axes = broadcast(Symbolic.of(self.space.number(0), self.axes), value)
         if axes != self.axes:
             raise ValueError(f"could not broadcast input array from shape {value.shape} into shape {self.shape}")
-        self._buffer.poly = poly
+        return poly
+
+    def add(self, value: Any) -> Symbolic:
+        """Add to the entries in place; those of a single entry as well, which `+=` would bind anew."""
+        value = _array(value, self.space)
+        self._buffer.add(lambda: self._fitting(value), self._fixed)
+        return self
 
     def _in_place(self, result: Any) -> Symbolic:
         if result is NotImplemented:
@@ -410,10 +489,13 @@ class Symbolic:
         return self
 
     def __iadd__(self, other: Any) -> Symbolic:
-        return self._in_place(self + other)
+        return self.add(other) if self._is_summed() else self._in_place(self + other)
 
     def __isub__(self, other: Any) -> Symbolic:
-        return self._in_place(self - other)
+        return self.add(-_array(other, self.space)) if self._is_summed() else self._in_place(self - other)
+
+    def _is_summed(self) -> bool:
+        return bool(self.axes) and any(frame.is_older(self._buffer) for frame in self.space.loops)
 
     def __imul__(self, other: Any) -> Symbolic:
         return self._in_place(self * other)
@@ -443,7 +525,13 @@ class Symbolic:
         elif (one_hot := self._picked(key)) is not None:
             self.write(where(one_hot, _column(_array(value, self.space)), self))
         else:
-            self[key].write(value)
+            entries, mask = self._at(key)
+            entries.write(value if mask is None else where(mask, value, entries))
+
+    def add_at(self, key: Any, value: Any) -> None:
+        """Add to the entries at an index of a loop."""
+        entries, mask = self._at(key)
+        entries.add(value if mask is None else mask * value)
 
     # --- other shapes -------------------------------------------------------------------------------------------
 
@@ -470,12 +558,24 @@ class Symbolic:
             return (self * one_hot).sum(axis=1)
         if isinstance(key, Symbolic):
             return cast(Any, _Chosen(self, key))
+        entries, mask = self._at(key)
+        if mask is not None:
+            (axis,) = (k for k, indices in enumerate(mask.axes) if indices)
+            return (entries * mask).sum(axis)
+        if not entries.axes and len(entries._fixed) > len(self._fixed):  # a number, which changes no more
+            return entries.copy()
+        return entries
+
+    def _at(self, key: Any) -> tuple[Symbolic, Symbolic | None]:
+        """Return a view of the entries meant, and which of a row is meant if a label says so."""
         keys = listed(key)
         if any(k is Ellipsis for k in keys):
             at = next(i for i, k in enumerate(keys) if k is Ellipsis)
             missing = self.ndim - sum(k is not None and k is not Ellipsis for k in keys)
             keys[at : at + 1] = [slice(None)] * missing
         axes: list[tuple[int, ...]] = []
+        fixed: dict[int, int] = dict(self._fixed)
+        label: tuple[Label, int] | None = None
         waiting = list(self.axes)
         for k in keys:
             if k is None:
@@ -486,11 +586,24 @@ class Symbolic:
             axis = waiting.pop(0)
             if isinstance(k, slice) and k == slice(None):
                 axes.append(axis)
+            elif isinstance(k, Index):
+                fixed.update(zip(axis, k.on(axis), strict=True))
+            elif isinstance(k, Label) and len(axis) == 1 and label is None:
+                label = k, len(axes)
+                axes.append(axis)
             elif isinstance(k, (int, np.integer)) and k in (0, -1) and not axis:
                 continue
+            elif isinstance(k, Opaque):
+                k.refuse()
             else:
                 raise Unsupported(f"the index {k!r} on an axis whose length is a symbol")
-        return self.arranged((*axes, *waiting))
+        axes += waiting
+        entries = Symbolic(self._buffer, tuple(axes), self.boolean, fixed)
+        if label is None:
+            return entries, None
+        ((column,), place) = axes[label[1]], label[1]
+        picked = tuple((column,) if n == place else () for n in range(len(axes)))
+        return entries, Symbolic.of(label[0].is_column(column), picked, boolean=True)
 
     def transpose(self, *order: Any) -> Symbolic:
         if len(order) == 1:
@@ -681,6 +794,8 @@ def lift(value: Any, space: Space) -> Symbolic | None:
 def _array(value: Any, space: Space) -> Symbolic:
     lifted = lift(value, space)
     if lifted is None:
+        if isinstance(value, Opaque):
+            value.refuse()
         raise Unsupported(f"arithmetic of symbols with {type(value).__name__}")
     return lifted
 

@@ -11,15 +11,18 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xhat.verify.problem import Unsupported
-from xhat.verify.symbolic import arrays
+from xhat.verify.symbolic import arrays, loops
 from xhat.verify.symbolic.algebra import Poly, Space
 from xhat.verify.symbolic.arrays import Axes, Counting, Labels, Size, Symbolic, check_dtype, lift, listed
+from xhat.verify.symbolic.frames import Opaque
+from xhat.verify.symbolic.loops import Gathered
 
 
 class SymbolicWorld:
     """What code sees in the place of NumPy, `math` and some builtins."""
 
     def __init__(self, space: Space) -> None:
+        self._space = space
         self.numpy = _Numpy(space)
         self.modules: Mapping[str, Any] = {"numpy": self.numpy, "math": _Math(self.numpy)}
         self.builtins: Mapping[str, Any] = {
@@ -30,12 +33,14 @@ class SymbolicWorld:
             "abs": abs,
             "max": _refusing("max", max),
             "min": _refusing("min", min),
-            "sum": _refusing("sum", sum),
+            "sum": lambda *a: a[0].sum(space, *a[1:]) if isinstance(a[0], Gathered) else _refusing("sum", sum)(*a),
             "isinstance": _isinstance,
+            **loops.builtins_of(space),
         }
 
     def begin(self) -> None:
         """Begin a run: random numbers are drawn from the start again."""
+        self._space.loops.clear()
         self.numpy.random.begin()
 
 
@@ -143,6 +148,8 @@ class _Random:
     Generator = RandomState = default_rng
 
     def _draw(self, shape: Any) -> Symbolic:
+        if self._space.loops:
+            raise Unsupported("random numbers drawn in a loop over an axis")
         self._drawn += 1
         axes = _new_axes(self._space, shape)
         poly = self._space.entry(f"$random{self._drawn}", [i for axis in axes for i in axis])
@@ -211,8 +218,10 @@ class _Numpy:
         raise Unsupported(f"np.{name} on symbols")
 
     def _lift(self, value: Any) -> Symbolic:
-        lifted = lift(value, self._space)
+        lifted = value.stacked(self._space) if isinstance(value, Gathered) else lift(value, self._space)
         if lifted is None:
+            if isinstance(value, Opaque):
+                value.refuse()
             raise Unsupported(f"a NumPy function of {type(value).__name__}")
         return lifted
 
@@ -285,6 +294,11 @@ class _Numpy:
         if len(limits) == 1 and isinstance(limits[0], Size):
             return Counting(limits[0])
         raise Unsupported("np.arange on symbols")
+
+    def stack(self, arrays: Any, axis: Any = 0) -> Any:
+        if isinstance(arrays, Gathered) and axis == 0:
+            return self._lift(arrays)
+        raise Unsupported("np.stack on symbols")
 
     def eye(self, n: Any, dtype: Any = None) -> Any:
         if isinstance(n, Size):

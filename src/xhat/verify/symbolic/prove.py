@@ -18,6 +18,7 @@ from xhat.verify.problem import Malformed, Problem, Unsupported
 from xhat.verify.rebind import Rebinding, line_of
 from xhat.verify.symbolic.algebra import Factor, Poly, Space, entries, entry, opened
 from xhat.verify.symbolic.arrays import Axes, Labels, Size, Symbolic, lift
+from xhat.verify.symbolic.loops import rewritten
 from xhat.verify.symbolic.namespace import SymbolicWorld
 
 UPSTREAM = "$dout"
@@ -100,7 +101,7 @@ class _Run:
         self.problem = problem
         self.space = Space()
         self.world = SymbolicWorld(self.space)
-        self.on_symbols = problem.on(Rebinding(self.world))
+        self.on_symbols = problem.on(Rebinding(self.world, rewritten))
         self.axes = {name: self._axes(dims) for name, dims in problem.inputs.items()}
         self.centred: tuple[str, str] | None = None
         self.points = {name: self.space.entry(name, _flat(axes)) for name, axes in self.axes.items()}
@@ -148,6 +149,7 @@ class _Run:
             raise Refusal("the output is not an array")
         if any(name.startswith("$undefined") for name in y.poly.names()):
             raise Refusal("the output holds entries of np.empty that nothing was written into")
+        _closed(y, "the output")
         return y, cache
 
     def values(self, moved: str | None = None) -> dict[str, Any]:
@@ -202,7 +204,7 @@ class _Run:
     def is_specified(self, specification: Callable[..., Any]) -> bool:
         """Say whether the output is what the specification says, for all sizes and inputs."""
         try:
-            wanted = lift(Rebinding(self.world)(specification)(self.values()), self.space)
+            wanted = lift(Rebinding(self.world, rewritten)(specification)(self.values()), self.space)
             if wanted is None or _named_axes(self.space, wanted.axes) != _named_axes(self.space, self.y.axes):
                 return False
             same = dict(zip(_flat(wanted.axes), _flat(self.y.axes), strict=True))
@@ -243,6 +245,7 @@ class _Run:
                     given = lift(returned[gradient], space)
                     if given is None:
                         raise Refusal(f"{gradient} is not an array")
+                    _closed(given, gradient)
                     shape = given.shape
                     if _named_axes(space, given.axes) == _named_axes(space, self.axes[name]):
                         user = given.poly.renamed(dict(zip(_flat(given.axes), _flat(self.axes[name]), strict=True)))
@@ -285,6 +288,12 @@ class _Run:
 
 def _parts(factor: Factor) -> list[Factor]:
     return [factor] if factor[0] == "s" else list(entries(factor))
+
+
+def _closed(value: Symbolic, name: str) -> None:
+    """Refuse what depends on the number of an iteration."""
+    if not value.poly.free_indices() <= set(_flat(value.axes)):
+        raise Refusal(f"{name} holds what the last iteration of a loop left")
 
 
 def _flat(axes: Axes) -> tuple[int, ...]:
