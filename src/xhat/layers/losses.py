@@ -41,6 +41,12 @@ def reference_softmax_cross_entropy(scores: Array, labels: Array) -> Array:
     return (np.log(np.exp(scores - top).sum(-1, keepdims=True)) - (at_label - top)).mean()
 
 
+def reference_softmax_cross_entropy_gradient(scores: Array, labels: Array) -> Array:
+    """Return (p_j - [j is the label]) / N."""
+    shares = np.exp(scores)
+    return (shares / shares.sum(-1, keepdims=True) - np.eye(scores.shape[-1])[labels]) / labels.size
+
+
 def check_labels(who: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return class numbers as an array, if they fit scores of the given shape."""
     classes = as_targets(who, "labels", labels)
@@ -161,6 +167,14 @@ def reference_hinge_loss(scores: Array, labels: Array) -> Array:
     return (np.where(np.real(margin) > 0, margin, 0).sum(-1) - 1).mean()  # less the label's own, which is 1
 
 
+def reference_hinge_loss_gradient(scores: Array, labels: Array) -> Array:
+    """Return [m_j > 0] / N for j != label, and for the label minus the sum of these."""
+    is_label = np.eye(scores.shape[-1])[labels]
+    margin = scores - np.take_along_axis(scores, labels[..., None], -1) + 1
+    short = np.where(margin > 0, 1 - is_label, 0)
+    return (short - is_label * short.sum(-1, keepdims=True)) / labels.size
+
+
 def hinge_loss(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Array]:
     """Return the multiclass hinge loss of the scores against the labels, and its gradient.
 
@@ -222,6 +236,11 @@ def hinge_loss(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Array]:
 def reference_squared_error(predictions: Array, targets: Array) -> Array:
     """Return the average of (prediction - target)², from the definition."""
     return ((predictions - targets) ** 2).mean()
+
+
+def reference_squared_error_gradient(predictions: Array, targets: Array) -> Array:
+    """Return 2 (prediction - target) / count."""
+    return 2 * (predictions - targets) / targets.size
 
 
 def check_numbers(who: str, targets: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -346,6 +365,7 @@ LOSSES: dict[str, Loss] = {
     "softmax_cross_entropy": Loss(
         softmax_cross_entropy,
         reference_softmax_cross_entropy,
+        reference_softmax_cross_entropy_gradient,
         check_labels,
         "accuracy",
         accuracy,
@@ -355,6 +375,7 @@ LOSSES: dict[str, Loss] = {
     "hinge_loss": Loss(
         hinge_loss,
         reference_hinge_loss,
+        reference_hinge_loss_gradient,
         check_labels,
         "accuracy",
         accuracy,
@@ -364,6 +385,7 @@ LOSSES: dict[str, Loss] = {
     "squared_error": Loss(
         squared_error,
         reference_squared_error,
+        reference_squared_error_gradient,
         check_numbers,
         "R²",
         r_squared,

@@ -133,6 +133,8 @@ class Rebinding:
             copy: list[Any] = self._remember(value, [])
             copy.extend(map(self._copy, items))
             return copy
+        if isinstance(value, tuple) and hasattr(cast(Any, value), "_make"):  # a named tuple may hold functions too
+            return self._remember(value, cast(Any, type(value))._make(map(self._copy, cast("tuple[Any]", value))))
         if type(value) in (dict, collections.defaultdict, collections.OrderedDict):
             mapping = cast("dict[Any, Any]", value)
             fresh = self._remember(mapping, mapping.copy())

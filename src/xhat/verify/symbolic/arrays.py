@@ -151,6 +151,13 @@ class Size:
     def __hash__(self) -> int:
         return hash(frozenset(self.poly.terms.items()))
 
+    def is_count(self) -> bool:
+        """Whether it is made of lengths by sums and products, so that it is a whole number from 1 on."""
+        terms = self.poly.terms.items()
+        return bool(terms) and all(
+            c > 0 and c.denominator == 1 and all(isinstance(p, int) and p > 0 for _, p in m) for m, c in terms
+        )
+
     def number(self) -> Symbolic:
         """Return it as a number that takes part in arithmetic."""
         return Symbolic.scalar(self.poly)
@@ -198,6 +205,11 @@ class Labels:
 
     ravel = flatten = squeeze = copy
 
+    def __getitem__(self, key: Any) -> LabelColumn:
+        if isinstance(key, tuple) and len(key) == 2 and key[0] in (Ellipsis, slice(None)) and key[1] is None:
+            return LabelColumn(self)
+        raise Unsupported("some of the labels")
+
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported(f"labels.{name}")
 
@@ -224,6 +236,18 @@ class Label(Opaque):
 
     def __ne__(self, other: object) -> Any:
         return ~(self == other)
+
+
+class LabelColumn:
+    """`labels[:, None]`: what picks one entry of every row."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Unsupported(f"labels[:, None].{name}")
 
 
 class Counting:
@@ -330,8 +354,12 @@ class Symbolic:
     __int__ = __index__ = __complex__ = __float__
 
     def __bool__(self) -> bool:
-        constant = self.poly.constant
-        if constant is None or self.axes:
+        """Say whether a number is not 0, or a mask is 1."""
+        if any(self.axes):
+            raise Unsupported("a branch that depends on values")
+        truth = self.poly if self.boolean else self.poly.space.number(1) - zero(self.poly)
+        constant = truth.constant
+        if constant is None:
             raise Unsupported("a branch that depends on values")
         return bool(constant)
 
@@ -542,13 +570,13 @@ class Symbolic:
         rows, labels = listed(key)
         if not isinstance(labels, Labels):
             return None
-        if not (
-            isinstance(rows, Counting)
-            and self.ndim == 2
-            and all(len(axis) == 1 for axis in self.axes)
-            and rows.size == self.shape[0]
-            and [self.space.dims[axis[0]] for axis in self.axes] == [labels.dim, labels.classes]
-        ):
+        if not (isinstance(rows, Counting) and self.ndim == 2 and rows.size == self.shape[0]):
+            raise Unsupported("this choice of entries by labels")
+        return self.mask_of(labels)
+
+    def mask_of(self, labels: Labels) -> Symbolic:
+        """Return the mask of the entries [row, label of the row]."""
+        if _dims(self) != ((labels.dim,), (labels.classes,)):
             raise Unsupported("this choice of entries by labels")
         return Symbolic.of(labels.picked(self.axes[0][0], self.axes[1][0]), self.axes, boolean=True)
 

@@ -229,7 +229,7 @@ class _Run:
         except Refusal as refusal:
             undecided[""] = (refusal.why, refusal.line)
         result: dict[str, Gradient] = {}
-        for name, gradient in zip(problem.inputs, problem.gradients, strict=True):
+        for name, gradient in zip(problem.differentiated, problem.gradients, strict=True):
             try:
                 moved, _ = self.forward(name)
                 if _named_axes(space, moved.axes) != _named_axes(space, self.y.axes):
