@@ -187,11 +187,6 @@ class Labels:
         """Return 1 where the label of the row is the column, else 0."""
         return self.space.entry(self._entry, (row, column))
 
-    def __getitem__(self, key: Any) -> Label:
-        if isinstance(key, Index):
-            return Label(self, key)
-        raise Unsupported(f"labels[{type(key).__name__}]")
-
     def astype(self, *_: Any, **__: Any) -> Labels:
         return self
 
@@ -205,8 +200,11 @@ class Labels:
 
     ravel = flatten = squeeze = copy
 
-    def __getitem__(self, key: Any) -> LabelColumn:
-        if isinstance(key, tuple) and len(key) == 2 and key[0] in (Ellipsis, slice(None)) and key[1] is None:
+    def __getitem__(self, key: Any) -> Label | LabelColumn:
+        if isinstance(key, Index):
+            return Label(self, key)
+        keys = listed(key)
+        if len(keys) == 2 and keys[1] is None and (keys[0] is Ellipsis or keys[0] == slice(None)):
             return LabelColumn(self)
         raise Unsupported("some of the labels")
 
