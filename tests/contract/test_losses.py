@@ -53,7 +53,9 @@ def judge_example(loss, case):
     assert abs(value - case.loss) < 1e-15
     assert abs(loss.reference(case.predictions, case.targets) - case.loss) < 1e-15
     assert np.allclose(got, case.dpredictions, rtol=1e-15, atol=1e-16)
-    assert np.allclose(loss.reference_gradient(case.predictions, case.targets), case.dpredictions, rtol=1e-15, atol=1e-16)
+    assert np.allclose(
+        loss.reference_gradient(case.predictions, case.targets), case.dpredictions, rtol=1e-15, atol=1e-16
+    )
     assert abs(loss.score(case.predictions, case.targets, loss.spread(case.targets)) - case.score) < 1e-15
 
 

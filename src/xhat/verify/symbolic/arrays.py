@@ -167,7 +167,8 @@ class Labels:
     ravel = flatten = squeeze = copy
 
     def __getitem__(self, key: Any) -> LabelColumn:
-        if isinstance(key, tuple) and len(key) == 2 and key[0] in (Ellipsis, slice(None)) and key[1] is None:
+        keys = listed(key)
+        if len(keys) == 2 and keys[0] in (Ellipsis, slice(None)) and keys[1] is None:
             return LabelColumn(self)
         raise Unsupported("some of the labels")
 
