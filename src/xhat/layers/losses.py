@@ -170,8 +170,8 @@ def reference_hinge_loss(scores: Array, labels: Array) -> Array:
 def reference_hinge_loss_gradient(scores: Array, labels: Array) -> Array:
     """Return [m_j > 0] / N for j != label, and for the label minus the sum of these."""
     is_label = np.eye(scores.shape[-1])[labels]
-    margin = scores - np.take_along_axis(scores, labels[..., None], -1) + 1
-    short = np.where(margin > 0, 1 - is_label, 0)
+    at_label = np.take_along_axis(scores, labels[..., None], -1)
+    short = np.where(scores + 1 > at_label, 1.0, 0.0)  # the label's own is 1 too, and is taken off with the others
     return (short - is_label * short.sum(-1, keepdims=True)) / labels.size
 
 
@@ -339,6 +339,7 @@ def _hinge_loss_cases() -> Iterator[LossCase]:
     rng = np.random.default_rng(0)
     yield LossCase(rng.standard_normal((5, 4)), rng.integers(0, 4, 5))
     yield LossCase(rng.normal(0, 3, (2, 3, 7)), rng.integers(0, 7, (2, 3)))
+    yield LossCase(np.array([[2.0005, 1.0, 1.5]]), np.array([0]))  # leads of just more than 1, and less
     # short by 1/2 and not at all; leading by 5/4 and by more; short by 5/2 and 3/2
     yield LossCase(
         np.array([[1.0, 0.5, -3.0], [1.75, 0.5, 3.0], [0.0, 1.5, 0.5]]),

@@ -22,7 +22,7 @@ from xhat.layers.batch_norm.layer import BatchNorm
 from xhat.layers.batch_norm.pair import RENORM
 from xhat.verify.exact import exact_identity
 from xhat.verify.problem import Problem, Unsupported, Values
-from xhat.verify.report import Verdict, Word
+from xhat.verify.report import Level, Verdict, Word
 from xhat.verify.symbolic import Refusal, prove
 
 Axes = Mapping[str, tuple[str, ...]]
@@ -30,11 +30,12 @@ Axes = Mapping[str, tuple[str, ...]]
 _SHARED = "CDE"  # letters of the axes of x that a parameter has too
 _OTHERS = "NHWLPQ"
 _NEW = "KMJ"
+_WINDOW = "RS"
 
 # axes that lengths cannot tell apart, or that have names of their own
 _AXES: Mapping[str, Axes] = {
     "max_pool": {"x": ("N", "C", "H", "W")},
-    "conv": {"x": ("N", "C", "H", "W"), "w": ("F", "C", "K", "L"), "b": ("F",)},
+    "conv": {"x": ("N", "C", "H", "W"), "w": ("F", "C", "R", "S"), "b": ("F",)},
 }
 
 
@@ -47,6 +48,11 @@ class Row(NamedTuple):
     engine: str  # "symbols", "exact numbers"
     verdict: Verdict
     ms: float
+
+    @property
+    def gradient(self) -> tuple[str, str, str]:
+        """Which gradient it is, whatever the engine."""
+        return self.layer, self.case, self.what
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,16 @@ def prove_layers(names: Sequence[str] = ()) -> Iterator[Row]:
 
 def undecided(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of gradients that one engine disproves, or none proves or finds exact."""
-    held = {row[:3] for row in rows if row.verdict.word in (Word.PROVED, Word.EXACT)}
-    wrong = {row[:3] for row in rows if row.verdict.wrong}
-    return [row for row in rows if row[:3] in wrong or row[:3] not in held]
+    held = {row.gradient for row in rows if row.verdict.level >= Level.EXACT}
+    wrong = {row.gradient for row in rows if row.verdict.wrong}
+    return [row for row in rows if row.gradient in wrong or row.gradient not in held]
 
 
 def name_of(layer: type[Layer]) -> str:
     """Return the name of the file or the folder of a layer: "batch_norm"."""
-    return layer.__module__.removeprefix("xhat.layers.").split(".")[0]
+    module = layer.__module__
+    inside = module.removeprefix("xhat.layers.")
+    return module.rpartition(".")[2] if inside == module else inside.partition(".")[0]
 
 
 def _rows(name: str, situation: _Situation) -> Iterator[Row]:
@@ -158,13 +166,18 @@ def _on_exact_numbers(problem: Problem) -> list[Verdict]:
 def _of_layer(name: str, layer: type[Layer]) -> Iterator[_Situation]:
     """Yield one situation for every kind of case: what differs in sizes, numbers or eps alone is one kind."""
     kinds: dict[str, list[Case]] = {}
+    ops: dict[Op, bool] = {}  # whether a case with it gives the shape of x alone
     for case in layer.cases():
-        if isinstance(case.x, tuple) and case.layer.op(case.training) is not RENORM:
-            kinds.setdefault(_kind(case), []).append(case)
-    if not kinds:
-        yield _Situation("", None, "no case gives the shape of x alone")
+        op = case.layer.op(case.training)
+        if op is not RENORM:
+            ops[op] = ops.get(op, False) or isinstance(case.x, tuple)
+            if isinstance(case.x, tuple):
+                kinds.setdefault(_kind(case), []).append(case)
     for cases in kinds.values():
         yield _first_that_tells(name, cases)
+    for op, posed in ops.items():
+        if not posed:
+            yield _Situation(op.reference_forward.__name__, None, "no case gives the shape of x alone")
     if layer is BatchNorm:
         yield from _more_of_batch_norm()
 
@@ -191,7 +204,7 @@ def _arguments(case: Case) -> dict[str, Any]:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim > 0
+    return isinstance(value, np.ndarray)
 
 
 def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +229,7 @@ def _of_case(name: str, case: Case) -> _Situation:
         _backward(op.reference_backward),
         inputs,
         _call(inputs, arguments),
-        [sizes, {letter: count + 1 for letter, count in sizes.items()}],
+        [sizes, _others(sizes)],
         scalars=("eps",) if "eps" in arguments else (),
         given=tuple(key for key in shapes if key != "x" and key not in case.layer.parameters),
     )
@@ -306,6 +319,11 @@ def _sizes(inputs: Axes, shapes: Mapping[str, tuple[int, ...]], groups: int | No
     return sizes
 
 
+def _others(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return other sizes, about as large; windows stay, since they may be no larger than what they go over."""
+    return {letter: n if letter in _WINDOW else n + 1 if n < 3 else n - 1 for letter, n in sizes.items()}
+
+
 def _title(op: Op, inputs: Axes, arguments: Mapping[str, Any], per_entry: Sequence[str]) -> str:
     """Return the shape of x, the arrays beside it, and the settings that are not as by default."""
     defaults = {name: p.default for name, p in inspect.signature(op.reference_forward).parameters.items()}
@@ -327,8 +345,8 @@ def _more_of_batch_norm() -> Iterator[_Situation]:
 
     r and d of renormalization are constants for its gradient, so they are given here.
     """
-    channels = {name: ("C",) for name in ("gamma", "beta")}
-    sizes = [{"N": 4, "C": 2}, {"N": 5, "C": 3}]
+    channels = dict.fromkeys(("gamma", "beta"), ("C",))
+    sizes = [{"N": 4, "C": 2}, {"N": 3, "C": 3}]
 
     def steps(**arguments: Any) -> Any:
         nodes = nine_steps.reference_steps(**arguments)
@@ -377,7 +395,7 @@ def _of_loss(name: str, loss: Loss) -> Iterator[_Situation]:
         None,
         {"predictions": predictions} if classes else {"predictions": predictions, "targets": predictions},
         lambda values: ((values["predictions"], values["targets"]), {}),
-        [count, {letter: n + 1 for letter, n in count.items()}],
+        [count, _others(count)],
         output=(),
         labels={"targets": predictions} if classes else {},
         given=() if classes else ("targets",),

@@ -133,8 +133,9 @@ class Rebinding:
             copy: list[Any] = self._remember(value, [])
             copy.extend(map(self._copy, items))
             return copy
-        if isinstance(value, tuple) and hasattr(cast(Any, value), "_make"):  # a named tuple may hold functions too
-            return self._remember(value, cast(Any, type(value))._make(map(self._copy, cast("tuple[Any]", value))))
+        kind: Any = type(value)
+        if issubclass(kind, tuple) and hasattr(kind, "_make"):  # a named tuple may hold functions too
+            return self._remember(value, cast(Any, kind)._make(map(self._copy, value)))
         if type(value) in (dict, collections.defaultdict, collections.OrderedDict):
             mapping = cast("dict[Any, Any]", value)
             fresh = self._remember(mapping, mapping.copy())

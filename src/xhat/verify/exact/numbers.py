@@ -376,7 +376,7 @@ class Num(ABC):
 
     def __bool__(self) -> bool:
         self.ring.branches += 1
-        return not self == 0
+        return self != 0
 
     def __format__(self, spec: str) -> str:
         return format(self.real(), spec)
