@@ -439,7 +439,10 @@ LOSSES = {
     "one-hot less x": ("((x - np.eye(C)[y]) ** 2).sum()", "d = 2 * (x - np.eye(C)[y])"),
     "columns": ("x[:, y].sum()", "d = np.ones_like(x)"),
     "rows of labels": ("x[y].sum()", "d = np.ones_like(x)"),
-    "a comparison at labels": ("((x > x[np.arange(N), y][:, None]) * x).sum()", "d = (x > x[np.arange(N), y][:, None]) * 1.0"),
+    "a comparison at labels": (
+        "((x > x[np.arange(N), y][:, None]) * x).sum()",
+        "d = (x > x[np.arange(N), y][:, None]) * 1.0",
+    ),
     "above or equal": ("((x >= x[np.arange(N), y][:, None]) * x).sum()", "d = (x > x[np.arange(N), y][:, None]) * 1.0"),
     "hinge": (
         "np.maximum(0, x - x[np.arange(N), y][:, None] + 1).sum()",
@@ -477,7 +480,10 @@ LOSSES = {
     "range": ("x[range(N), y].sum()", "d = np.zeros_like(x); d[range(N), y] += 1"),
     "list of range": ("x[list(range(N)), list(y)].sum()", "d = np.eye(C)[y]"),
     "a picked maximum": ("(x[np.arange(N), x.argmax(1)]).sum()", "d = (x == x.max(1, keepdims=True)) * 1.0"),
-    "written twice": ("x[np.arange(N), y].sum()", "d = np.zeros_like(x); d[np.arange(N), y] += 1; d[np.arange(N), y] += 1; d /= 2"),
+    "written twice": (
+        "x[np.arange(N), y].sum()",
+        "d = np.zeros_like(x); d[np.arange(N), y] += 1; d[np.arange(N), y] += 1; d /= 2",
+    ),
     "written under a mask": ("x[np.arange(N), y].sum()", "d = np.zeros_like(x); d[np.eye(C)[y] > 0] = 1"),
     "equal to one": ("x[np.arange(N), y].sum()", "d = (np.eye(C)[y] == 1) * 1.0"),
 }

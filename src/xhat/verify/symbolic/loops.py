@@ -102,10 +102,10 @@ class _Carried(Opaque):
         return _Carried(self.loop, self.name, start, added)
 
     def _in_place(self, other: Any, sign: int) -> Any:
-        if isinstance(self.start, Symbolic) and self.start.axes:
-            if self.added is not None:
+        if isinstance(self.start, Symbolic) and (self.start.axes or self.start.changes):
+            if self.added is not None or self.start.changes:
                 self.refuse()
-            self.start += other if sign > 0 else -other
+            self.start.add(other, sign)
             return self
         if isinstance(self.start, _Carried) and self.start.is_array:
             self.start._in_place(other, sign)
@@ -200,7 +200,7 @@ def _first(space: Space, iterable: Any) -> tuple[Index, Any]:
     """Return the index of a loop, and what its target is bound to."""
     length = _length(iterable)
     if len(length.poly.terms) != 1:
-        raise Unsupported(f"a loop over {length} entries, which may be none")
+        raise Unsupported(f"a loop over {length!r} entries, which may be none")
     index = Index(space, length.poly)
 
     def entry(value: Any) -> Any:
@@ -315,7 +315,7 @@ class _Place:
 
     def subtract(self, value: Any) -> None:
         if self._here:
-            self._target.add_at(self._key, -value)
+            self._target.add_at(self._key, value, -1)
         else:
             self._held -= value
             self._target[self._key] = self._held
@@ -414,7 +414,7 @@ class _Rewriter(ast.NodeTransformer):
         after = _names([*names, *target], ast.Store())
         node.orelse.insert(0, ast.If(of_loop("symbolic"), [ast.Assign([after], finish)], []))
         begin = ast.Assign([ast.Name(loop, ast.Store())], enter)
-        for new, old in ((begin, node.iter), (node.body[0], node), (node.orelse[0], node)):
+        for new in (begin, node.body[0], node.orelse[0]):
             _place(new, node)
         return [begin, node]
 
@@ -487,7 +487,7 @@ class _Rewriter(ast.NodeTransformer):
             node.finalbody.insert(0, _place(ast.Expr(_called("handled", ast.Constant(True))), node))
         return node
 
-    visit_TryStar = visit_Try
+    visit_TryStar = visit_Try  # noqa: N815  the name that ast calls
 
 
 def _place(new: Any, old: Any) -> Any:
