@@ -119,7 +119,7 @@ def test_batch_norm_with_loops_is_proved(style):
 
 @pytest.mark.parametrize("style", BACKWARDS)
 @pytest.mark.parametrize(
-    "old, new", [("/ N * (N *", "* (N *"), ("- dbeta", "+ dbeta"), ("xhat[i]", "1"), ("xhat", "dout")]
+    ("old", "new"), [("/ N * (N *", "* (N *"), ("- dbeta", "+ dbeta"), ("xhat[i]", "1"), ("xhat", "dout")]
 )
 def test_batch_norm_with_a_fault_in_a_loop_is_not(style, old, new):
     text = _batch_norm(style)

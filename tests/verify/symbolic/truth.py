@@ -47,7 +47,7 @@ def posed(text, inputs, scalars=(), labels=(), sizes=({"N": 4, "D": 3, "C": 5}, 
 
 
 def _run(problem, values):
-    np.random.seed(0)  # unseeded noise is the same in all runs: the derivative is that for fixed noise
+    np.random.seed(0)  # noqa: NPY002  unseeded noise is the same in all runs: the derivative is that for fixed noise
     y, cache = problem.run_forward(copy.deepcopy(values))
     return np.array(y, np.float64), cache
 

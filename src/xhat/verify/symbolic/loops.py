@@ -30,7 +30,9 @@ _LOCALS = "$locals"
 _SLICE = "$slice"
 _ENGINE = __name__.rpartition(".")[0]
 _KEEPS = ("get", "items", "keys", "values", "copy", "index", "count", "format", "join", "lower", "upper", "startswith")
-_PLAIN = (list, tuple, range, dict, str, set, frozenset, type({}.items()), type({}.keys()), type({}.values()))
+_EMPTY: dict[str, int] = {}
+_VIEWS = (type(_EMPTY.items()), type(_EMPTY.keys()), type(_EMPTY.values()))
+_PLAIN = cast("tuple[type, ...]", (list, tuple, range, dict, str, set, frozenset, *_VIEWS))
 _PURE = (tuple, list, dict, str, bool, slice, isinstance, getattr, hasattr, print, divmod, round, repr)
 
 
@@ -282,9 +284,9 @@ class Loops:
 
     def context(self, manager: Any) -> Any:
         """Return what a `with` enters, if it lets errors through."""
-        if not isinstance(manager, (contextlib.nullcontext, warnings.catch_warnings)):
-            raise Unsupported(f"with {type(manager).__name__}")
-        return manager
+        if isinstance(manager, (contextlib.nullcontext, warnings.catch_warnings)):
+            return cast(Any, manager)
+        raise Unsupported(f"with {type(manager).__name__}")
 
     def handled(self, always: bool = False) -> None:
         """Refuse code that goes on after an error: on numbers there may be none, or another one."""
@@ -327,7 +329,7 @@ def _is_known(function: Any) -> bool:
         return _is_known(function.__func__)
     if isinstance(function, types.FunctionType):
         return function.__module__.startswith(_ENGINE) or _NAME in function.__code__.co_names
-    if isinstance(function, types.BuiltinFunctionType) and type(function.__self__) in _PLAIN:
+    if isinstance(function, types.BuiltinFunctionType) and type(cast(Any, function).__self__) in _PLAIN:
         return function.__name__ in _KEEPS
     if isinstance(function, type) and issubclass(function, BaseException):
         return True
@@ -364,10 +366,10 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         result: Any = super().visit(node)
-        for new in result if isinstance(result, list) else [result]:
+        for new in cast("list[Any]", result if isinstance(result, list) else [result]):
             if isinstance(new, (ast.stmt, ast.expr)) and isinstance(node, (ast.stmt, ast.expr)):
                 _place(new, node)
-        return result
+        return cast(Any, result)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         outer = any(isinstance(inner, (ast.Global, ast.Nonlocal)) for inner in _own(node.body))
@@ -487,7 +489,8 @@ class _Rewriter(ast.NodeTransformer):
             node.finalbody.insert(0, _place(ast.Expr(_called("handled", ast.Constant(True))), node))
         return node
 
-    visit_TryStar = visit_Try  # noqa: N815  the name that ast calls
+    def visit_TryStar(self, node: ast.TryStar) -> ast.TryStar:
+        return cast(ast.TryStar, self.visit_Try(cast(ast.Try, node)))
 
 
 def _place(new: Any, old: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class SymbolicWorld:
             "abs": abs,
             "max": _refusing("max", max),
             "min": _refusing("min", min),
-            "sum": lambda *a: a[0].sum(space, *a[1:]) if isinstance(a[0], Gathered) else _refusing("sum", sum)(*a),
+            "sum": self._sum,
             "isinstance": _isinstance,
             "type": _type,
             "hasattr": _hasattr,
@@ -45,6 +45,11 @@ class SymbolicWorld:
             "callable": _told(callable),
             **loops.builtins_of(space),
         }
+
+    def _sum(self, values: Any, start: Any = 0) -> Any:
+        if isinstance(values, Gathered):
+            return values.sum(self._space, start)
+        return _refusing("sum", sum)(values, start)
 
     def begin(self) -> None:
         """Begin a run: random numbers are drawn from the start again."""
@@ -175,6 +180,12 @@ class Array:
 Array.__name__ = Array.__qualname__ = "ndarray"
 
 
+def _whole(seed: Any) -> int:
+    if not isinstance(seed, (int, np.integer)):
+        raise Unsupported("a seed that is no whole number")
+    return int(cast(int, seed))
+
+
 class _Random:
     """`np.random`: entries that are the same in every run, and in every run of one seed, whatever they are."""
 
@@ -191,22 +202,19 @@ class _Random:
             made.begin()
 
     def seed(self, seed: Any = None) -> None:
-        if not isinstance(seed, (int, np.integer)):
-            raise Unsupported("np.random.seed by something that is no whole number")
-        self._drawn = (int(seed),)
+        self._drawn = (_whole(seed),)
 
     def default_rng(self, seed: Any = None) -> _Random:
         return self._maker("default_rng", seed)
 
-    def RandomState(self, seed: Any = None) -> _Random:  # noqa: N802  as in NumPy
+    def RandomState(self, seed: Any = None) -> _Random:
         return self._maker("RandomState", seed)
 
     def _maker(self, kind: str, seed: Any) -> _Random:
         if self._source:
             raise Unsupported(f"np.random.{kind} of a generator")
-        if seed is not None and not isinstance(seed, (int, np.integer)):
-            raise Unsupported(f"np.random.{kind} of something that is no whole number")
-        self._made.append(_Random(self._space, kind + (f"#{len(self._made)}" if seed is None else f"({seed})")))
+        source = f"#{len(self._made)}" if seed is None else f"({_whole(seed)})"
+        self._made.append(_Random(self._space, kind + source))
         return self._made[-1]
 
     def _draw(self, kind: str, shape: Any) -> Symbolic:
