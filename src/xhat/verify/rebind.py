@@ -30,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FUTURES = functools.reduce(int.__or__, (getattr(__future__, n).compiler_flag for n in __future__.all_feature_names))
 _BLIND = ("eval", "exec", "compile", "globals")  # they would see names that were not exchanged
 _NUMPY_MODULES = ("", "linalg", "random", "fft", "ma", "lib.stride_tricks", "polynomial", "testing", "typing")
+_SEEDS = 1 << 40  # above those that code takes, so that no two generators are one
 _DATA = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range)
 
 
@@ -123,7 +124,7 @@ class Rebinding:
         if isinstance(value, staticmethod | classmethod | property):
             return self._descriptor(cast(Any, value))
         if isinstance(value, np.random.Generator | np.random.RandomState):
-            return self._remember(value, self._resolve("random.default_rng")(0))
+            return self._remember(value, self._resolve("random.default_rng")(_SEEDS + len(self._originals)))
         if type(value) is np.ndarray:
             return self._remember(value, cast(Any, value).copy())
         if type(value) in (list, set, frozenset, tuple):

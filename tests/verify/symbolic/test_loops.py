@@ -119,7 +119,7 @@ def test_batch_norm_with_loops_is_proved(style):
 
 @pytest.mark.parametrize("style", BACKWARDS)
 @pytest.mark.parametrize(
-    "old, new", [("/ N * (N *", "* (N *"), ("- dbeta", "+ dbeta"), ("xhat[i]", "1"), ("xhat", "dout")]
+    ("old", "new"), [("/ N * (N *", "* (N *"), ("- dbeta", "+ dbeta"), ("xhat[i]", "1"), ("xhat", "dout")]
 )
 def test_batch_norm_with_a_fault_in_a_loop_is_not(style, old, new):
     text = _batch_norm(style)
@@ -340,7 +340,7 @@ ADVERSARIAL = {
     "an error that is caught: after an error": "for n in range(N):\n    try:\n        dx[n + 1] = dout[n] * w\n    except Exception:\n        dx[n] = dout[n] * w",
     "an error that is suppressed: with": "import contextlib\nwith contextlib.suppress(Exception):\n    dx[1] = 5",
     "an error lost in finally: after an error": "try:\n    dx[1] = 5\nfinally:\n    return dx, dw",
-    "a text of the number: number of an iteration": "for n in range(N):\n    if str(n) == '0':\n        dx[n] = 1",
+    "a text of the number: str": "for n in range(N):\n    if str(n) == '0':\n        dx[n] = 1",
     "a name in a text: number of an iteration": "for n in range(N):\n    if f'{n}' == '0':\n        dx[n] = 1",
     "a set of numbers: ": "for n in range(N):\n    s = {n}\n    dx[n] = len(s)",
     "a shorter axis: as long as the loop": "for d in range(D):\n    dx[d] = dout[d] * w",

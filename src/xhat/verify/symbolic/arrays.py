@@ -25,13 +25,14 @@ Axes = tuple[tuple[int, ...], ...]
 class _Buffer:
     """The memory behind an array and its views."""
 
-    __slots__ = ("born", "in_order", "poly", "settled", "slots")
+    __slots__ = ("born", "in_order", "poly", "settled", "slots", "whole")
 
     def __init__(self, poly: Poly, slots: tuple[int, ...], in_order: bool = True) -> None:
         self.poly = poly
         self.slots = slots
         self.in_order = in_order  # whether memory is known to run as the slots do
         self.settled = False  # whether it may share memory with another buffer: then it must not be changed
+        self.whole = False  # whether it holds whole numbers only, so that what is written into it would be cut off
         self.born = next(clock)
 
     def read(self, fixed: Mapping[int, int]) -> Poly:
@@ -107,7 +108,7 @@ class Size:
         terms = {} if quotient is NotImplemented else cast("Size", quotient).poly.terms
         if terms and all(c.denominator == 1 and all(p > 0 for _, p in m) for m, c in terms.items()):
             return quotient
-        raise Unsupported(f"{self} // {other}: not known to be a whole number")
+        raise Unsupported(f"{self!r} // {other!r}: not known to be a whole number")
 
     def __truediv__(self, other: Any) -> Any:
         return self.number() / other
@@ -128,7 +129,7 @@ class Size:
         raise Unsupported("a size was asked for as a plain number")
 
     def __bool__(self) -> bool:
-        self.poly.space.assume(f"{self} > 0")
+        self.poly.space.assume(f"{self!r} > 0")
         return True
 
     def __eq__(self, other: object) -> bool:
@@ -138,13 +139,13 @@ class Size:
                 return True
             if isinstance(other, int) and other <= 0:
                 return False
-        raise Unsupported(f"the comparison of the sizes {self} and {other}")
+        raise Unsupported(f"the comparison of the sizes {self!r} and {other!r}")
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def _order(self, other: Any) -> NoReturn:
-        raise Unsupported(f"the comparison of the sizes {self} and {other}")
+        raise Unsupported(f"the comparison of the sizes {self!r} and {other!r}")
 
     __lt__ = __le__ = __gt__ = __ge__ = _order
 
@@ -157,6 +158,9 @@ class Size:
         return bool(terms) and all(
             c > 0 and c.denominator == 1 and all(isinstance(p, int) and p > 0 for _, p in m) for m, c in terms
         )
+
+    def __deepcopy__(self, _: Any) -> Size:
+        return self
 
     def number(self) -> Symbolic:
         """Return it as a number that takes part in arithmetic."""
@@ -176,7 +180,7 @@ class Labels:
     def __init__(self, space: Space, name: str, dim: str, classes: str) -> None:
         self.space, self.name, self.dim, self.classes = space, name, dim, classes
         self.shape = (Size(space.symbol(dim, positive=True)),)
-        self.ndim, self.size, self.dtype = 1, self.shape[0], np.dtype(np.int64)
+        self.ndim, self.size, self.dtype = 1, self.shape[0], Type(np.dtype(np.int64))
         space.one_hot(self._entry, (dim, classes), (1,))
 
     @property
@@ -207,6 +211,9 @@ class Labels:
         if len(keys) == 2 and keys[1] is None and (keys[0] is Ellipsis or keys[0] == slice(None)):
             return LabelColumn(self)
         raise Unsupported("some of the labels")
+
+    def __deepcopy__(self, _: Any) -> Labels:
+        return self
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported(f"labels.{name}")
@@ -248,6 +255,14 @@ class LabelColumn:
         raise Unsupported(f"labels[:, None].{name}")
 
 
+class Type(Opaque):
+    """The type of entries: it can be asked for again, and nothing can be asked of it."""
+
+    def __init__(self, stands_for: np.dtype[Any]) -> None:
+        super().__init__("a question about a dtype")
+        self.stands_for = stands_for
+
+
 class Counting:
     """`np.arange(N)` or `range(N)`."""
 
@@ -255,7 +270,7 @@ class Counting:
         self.size = size
 
     def __iter__(self) -> Iterator[Any]:
-        raise Unsupported(f"a loop over {self.size} entries")
+        raise Unsupported(f"a loop over {self.size!r} entries")
 
 
 class Symbolic:
@@ -263,7 +278,6 @@ class Symbolic:
 
     __array_ufunc__ = None
     __hash__ = None  # pyright: ignore[reportAssignmentType]
-    dtype = np.dtype(np.float64)
 
     def __init__(
         self, buffer: _Buffer, axes: Axes, boolean: bool = False, fixed: Mapping[int, int] = MappingProxyType({})
@@ -271,6 +285,7 @@ class Symbolic:
         self._buffer = buffer
         self.axes = axes
         self.boolean = boolean
+        self.changes = False  # whether it is an array without axes: a number, but for other names that see it change
         self._fixed = fixed  # slots of the buffer that stand at the index of a loop, and that index
 
     @staticmethod
@@ -299,6 +314,10 @@ class Symbolic:
         return tuple(_length(self.space, axis) for axis in self.axes)
 
     @property
+    def dtype(self) -> Type:
+        return Type(np.dtype(bool if self.boolean else np.float64))
+
+    @property
     def ndim(self) -> int:
         return len(self.axes)
 
@@ -322,7 +341,9 @@ class Symbolic:
 
     def arranged(self, axes: Axes) -> Symbolic:
         """Return a view of the same entries in other axes."""
-        return Symbolic(self._buffer, axes, self.boolean, self._fixed)
+        view = Symbolic(self._buffer, axes, self.boolean, self._fixed)
+        view.changes = not axes
+        return view
 
     def settle(self, other: Symbolic) -> None:
         """Refuse changes in place of two arrays that may share memory."""
@@ -331,9 +352,14 @@ class Symbolic:
     def copy(self, *_: Any, **__: Any) -> Symbolic:
         return Symbolic.of(self.poly, self.axes, boolean=self.boolean, in_order=self.in_order)
 
+    __copy__ = __deepcopy__ = copy
+
     def astype(self, dtype: Any, *_: Any, copy: bool = True, **__: Any) -> Symbolic:
         check_dtype(dtype, self.boolean)
-        return self.copy() if copy else self
+        kind = np.dtype(getattr(dtype, "stands_for", dtype)).kind
+        if not self.boolean or kind == "b":
+            return self.copy() if copy else self
+        return self.copy().numeric().counting(kind in "iu")
 
     def view(self) -> Symbolic:
         return self.arranged(self.axes)
@@ -366,33 +392,55 @@ class Symbolic:
 
     # --- arithmetic ---------------------------------------------------------------------------------------------
 
-    def _combined(self, other: Any, combine: Callable[[Poly, Poly], Poly]) -> Any:
+    def _combined(self, other: Any, combine: Callable[[Poly, Poly], Poly], divides: bool = False) -> Any:
+        whole = self.whole and (isinstance(other, (int, np.integer, np.bool_, Size)) or getattr(other, "whole", False))
         other = lift(other, self.space)
         if other is None:
             return NotImplemented
         a, b, axes = broadcast(self, other)
-        return Symbolic.of(combine(a, b), axes, in_order=self._ordered(other))
+        return Symbolic.of(combine(a, b), axes, in_order=self._ordered(other)).counting(whole and not divides)
 
     def _ordered(self, other: Symbolic) -> bool:
         return (self.in_order or self.ndim < 2) and (other.in_order or other.ndim < 2)
 
     def __add__(self, other: Any) -> Any:
-        return self._combined(other, lambda a, b: a + b)
+        return self | other if self._are_masks(other) else self._combined(other, lambda a, b: a + b)
 
     def __sub__(self, other: Any) -> Any:
+        if self._are_masks(other):
+            raise TypeError("numpy boolean subtract, the `-` operator, is not supported")
         return self._combined(other, lambda a, b: a - b)
 
     def __rsub__(self, other: Any) -> Any:
+        if self._are_masks(other):
+            raise TypeError("numpy boolean subtract, the `-` operator, is not supported")
         return self._combined(other, lambda a, b: b - a)
 
     def __mul__(self, other: Any) -> Any:
-        return self._combined(other, lambda a, b: a * b)
+        return self & other if self._are_masks(other) else self._combined(other, lambda a, b: a * b)
+
+    def _are_masks(self, other: Any) -> bool:
+        return self.boolean and (other.boolean if isinstance(other, Symbolic) else isinstance(other, (bool, np.bool_)))
+
+    @property
+    def whole(self) -> bool:
+        """Whether entries are of a type that holds whole numbers only."""
+        return self.boolean or self._buffer.whole
+
+    def counting(self, whole: bool) -> Symbolic:
+        """Return this new array, of a type that holds whole numbers only if it is made of such."""
+        self._buffer.whole = whole
+        return self
+
+    def numeric(self) -> Symbolic:
+        """Return a mask as numbers."""
+        return Symbolic(self._buffer, self.axes, False, self._fixed)
 
     def __truediv__(self, other: Any) -> Any:
-        return self._combined(other, lambda a, b: a * b.power(Fraction(-1)))
+        return self._combined(other, lambda a, b: a * b.power(Fraction(-1)), divides=True)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return self._combined(other, lambda a, b: b * a.power(Fraction(-1)))
+        return self._combined(other, lambda a, b: b * a.power(Fraction(-1)), divides=True)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -407,6 +455,8 @@ class Symbolic:
         raise Unsupported("a power whose exponent is no number")
 
     def __neg__(self) -> Symbolic:
+        if self.boolean:
+            raise TypeError("the numpy boolean negative, the `-` operator, is not supported")
         return self.map(lambda p: -p)
 
     def __pos__(self) -> Symbolic:
@@ -489,6 +539,8 @@ class Symbolic:
 
     def _fitting(self, value: Symbolic) -> Poly:
         """Return the entries of a value at the indices of this array, which is to be changed."""
+        if self._buffer.whole:
+            raise Unsupported("a change in place of an array of whole numbers")
         if self._buffer.settled or (value._buffer.settled and value._buffer is not self._buffer):
             raise Unsupported("a change in place of an array that may share its memory with another")
         if self.boolean and not value.boolean:
@@ -498,16 +550,20 @@ class Symbolic:
             raise ValueError(f"could not broadcast input array from shape {value.shape} into shape {self.shape}")
         return poly
 
-    def add(self, value: Any) -> Symbolic:
+    def add(self, value: Any, sign: int = 1) -> Symbolic:
         """Add to the entries in place; those of a single entry as well, which `+=` would bind anew."""
         value = _array(value, self.space)
-        self._buffer.add(lambda: self._fitting(value), self._fixed)
+        if self.boolean:
+            raise Unsupported("a sum of masks in a loop")
+        self._buffer.add(lambda: self._fitting(value) * sign, self._fixed)
         return self
 
     def _in_place(self, result: Any) -> Symbolic:
         if result is NotImplemented:
             return result
         if not self.axes:  # a number: the name is bound anew, as in NumPy
+            if self.changes:
+                raise Unsupported("a change in place of an array without axes")
             return result
         if _dims(result) != _dims(self):
             raise ValueError(f"non-broadcastable output operand with shape {self.shape}")
@@ -518,7 +574,7 @@ class Symbolic:
         return self.add(other) if self._is_summed() else self._in_place(self + other)
 
     def __isub__(self, other: Any) -> Symbolic:
-        return self.add(-_array(other, self.space)) if self._is_summed() else self._in_place(self - other)
+        return self.add(other, -1) if self._is_summed() else self._in_place(self - other)
 
     def _is_summed(self) -> bool:
         return bool(self.axes) and any(frame.is_older(self._buffer) for frame in self.space.loops)
@@ -554,10 +610,10 @@ class Symbolic:
             entries, mask = self._at(key)
             entries.write(value if mask is None else where(mask, value, entries))
 
-    def add_at(self, key: Any, value: Any) -> None:
+    def add_at(self, key: Any, value: Any, sign: int = 1) -> None:
         """Add to the entries at an index of a loop."""
         entries, mask = self._at(key)
-        entries.add(value if mask is None else mask * value)
+        entries.add(value if mask is None else mask * value, sign)
 
     # --- other shapes -------------------------------------------------------------------------------------------
 
@@ -588,7 +644,9 @@ class Symbolic:
         if mask is not None:
             (axis,) = (k for k, indices in enumerate(mask.axes) if indices)
             return (entries * mask).sum(axis)
-        if not entries.axes and len(entries._fixed) > len(self._fixed):  # a number, which changes no more
+        if not entries.axes and (self.axes or key != ()):  # a number, which changes no more
+            if any(k is Ellipsis for k in listed(key)):
+                raise Unsupported("a view of one entry")
             return entries.copy()
         return entries
 
@@ -691,7 +749,7 @@ class Symbolic:
 
     def sum(self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Symbolic:
         check_dtype(dtype)
-        return into(out, self._reduced(axis, keepdims, self.space.sum_over))
+        return into(out, self._reduced(axis, keepdims, self.space.sum_over).counting(self.whole and dtype is None))
 
     def mean(self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Symbolic:
         check_dtype(dtype)
@@ -829,7 +887,10 @@ def _array(value: Any, space: Space) -> Symbolic:
 def check_dtype(dtype: Any, boolean: bool = False) -> None:
     """Refuse a type in which numbers would not stay what they are."""
     dtype = getattr(dtype, "stands_for", dtype)
-    if dtype is not None and np.dtype(dtype).kind not in ("fiub" if boolean else "f"):
+    if dtype is None:
+        return
+    kind = np.dtype(dtype)
+    if kind.kind not in ("fiub" if boolean else "f") or (kind.kind == "f" and kind.itemsize < np.dtype("f4").itemsize):
         raise Unsupported(f"dtype={dtype!r} on symbols")
 
 
@@ -879,7 +940,10 @@ def where(condition: Any, chosen: Any, otherwise: Any) -> Symbolic:
         picked, other = (chosen, otherwise) if mask.poly.constant else (otherwise, chosen)
         _, poly, axes = broadcast(_array(other, space) * 0 + mask * 0, _array(picked, space))
         return Symbolic.of(poly, axes)
-    return _array(otherwise, space) + mask * (_array(chosen, space) - _array(otherwise, space))
+    chosen, otherwise = _array(chosen, space), _array(otherwise, space)
+    result = otherwise.numeric() + mask * (chosen.numeric() - otherwise.numeric())
+    result.boolean = chosen.boolean and otherwise.boolean
+    return result
 
 
 def _column(value: Symbolic) -> Symbolic:

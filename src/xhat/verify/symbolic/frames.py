@@ -64,14 +64,10 @@ class Index(Opaque):
         """The indices of the entry; known once an axis is met, which may be two put together."""
 
     def __eq__(self, other: object) -> Any:
-        if isinstance(other, Opaque) and not isinstance(other, Index):
-            return other == self  # a label
-        self.refuse()
+        return other == self if isinstance(other, Opaque) and not isinstance(other, Index) else self.refuse()
 
     def __ne__(self, other: object) -> Any:
-        if isinstance(other, Opaque) and not isinstance(other, Index):
-            return other != self
-        self.refuse()
+        return other != self if isinstance(other, Opaque) and not isinstance(other, Index) else self.refuse()
 
     def on(self, axis: tuple[int, ...]) -> tuple[int, ...]:
         """Return the indices that take the place of those of an axis."""

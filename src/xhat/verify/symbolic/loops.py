@@ -30,7 +30,9 @@ _LOCALS = "$locals"
 _SLICE = "$slice"
 _ENGINE = __name__.rpartition(".")[0]
 _KEEPS = ("get", "items", "keys", "values", "copy", "index", "count", "format", "join", "lower", "upper", "startswith")
-_PLAIN = (list, tuple, range, dict, str, set, frozenset, type({}.items()), type({}.keys()), type({}.values()))
+_EMPTY: dict[str, int] = {}
+_VIEWS = (type(_EMPTY.items()), type(_EMPTY.keys()), type(_EMPTY.values()))
+_PLAIN = cast("tuple[type, ...]", (list, tuple, range, dict, str, set, frozenset, *_VIEWS))
 _PURE = (tuple, list, dict, str, bool, slice, isinstance, getattr, hasattr, print, divmod, round, repr)
 
 
@@ -102,10 +104,10 @@ class _Carried(Opaque):
         return _Carried(self.loop, self.name, start, added)
 
     def _in_place(self, other: Any, sign: int) -> Any:
-        if isinstance(self.start, Symbolic) and self.start.axes:
-            if self.added is not None:
+        if isinstance(self.start, Symbolic) and (self.start.axes or self.start.changes):
+            if self.added is not None or self.start.changes:
                 self.refuse()
-            self.start += other if sign > 0 else -other
+            self.start.add(other, sign)
             return self
         if isinstance(self.start, _Carried) and self.start.is_array:
             self.start._in_place(other, sign)
@@ -200,7 +202,7 @@ def _first(space: Space, iterable: Any) -> tuple[Index, Any]:
     """Return the index of a loop, and what its target is bound to."""
     length = _length(iterable)
     if len(length.poly.terms) != 1:
-        raise Unsupported(f"a loop over {length} entries, which may be none")
+        raise Unsupported(f"a loop over {length!r} entries, which may be none")
     index = Index(space, length.poly)
 
     def entry(value: Any) -> Any:
@@ -282,9 +284,9 @@ class Loops:
 
     def context(self, manager: Any) -> Any:
         """Return what a `with` enters, if it lets errors through."""
-        if not isinstance(manager, (contextlib.nullcontext, warnings.catch_warnings)):
-            raise Unsupported(f"with {type(manager).__name__}")
-        return manager
+        if isinstance(manager, (contextlib.nullcontext, warnings.catch_warnings)):
+            return cast(Any, manager)
+        raise Unsupported(f"with {type(manager).__name__}")
 
     def handled(self, always: bool = False) -> None:
         """Refuse code that goes on after an error: on numbers there may be none, or another one."""
@@ -315,7 +317,7 @@ class _Place:
 
     def subtract(self, value: Any) -> None:
         if self._here:
-            self._target.add_at(self._key, -value)
+            self._target.add_at(self._key, value, -1)
         else:
             self._held -= value
             self._target[self._key] = self._held
@@ -327,7 +329,7 @@ def _is_known(function: Any) -> bool:
         return _is_known(function.__func__)
     if isinstance(function, types.FunctionType):
         return function.__module__.startswith(_ENGINE) or _NAME in function.__code__.co_names
-    if isinstance(function, types.BuiltinFunctionType) and type(function.__self__) in _PLAIN:
+    if isinstance(function, types.BuiltinFunctionType) and type(cast(Any, function).__self__) in _PLAIN:
         return function.__name__ in _KEEPS
     if isinstance(function, type) and issubclass(function, BaseException):
         return True
@@ -364,10 +366,10 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         result: Any = super().visit(node)
-        for new in result if isinstance(result, list) else [result]:
+        for new in cast("list[Any]", result if isinstance(result, list) else [result]):
             if isinstance(new, (ast.stmt, ast.expr)) and isinstance(node, (ast.stmt, ast.expr)):
                 _place(new, node)
-        return result
+        return cast(Any, result)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         outer = any(isinstance(inner, (ast.Global, ast.Nonlocal)) for inner in _own(node.body))
@@ -414,7 +416,7 @@ class _Rewriter(ast.NodeTransformer):
         after = _names([*names, *target], ast.Store())
         node.orelse.insert(0, ast.If(of_loop("symbolic"), [ast.Assign([after], finish)], []))
         begin = ast.Assign([ast.Name(loop, ast.Store())], enter)
-        for new, old in ((begin, node.iter), (node.body[0], node), (node.orelse[0], node)):
+        for new in (begin, node.body[0], node.orelse[0]):
             _place(new, node)
         return [begin, node]
 
@@ -487,7 +489,8 @@ class _Rewriter(ast.NodeTransformer):
             node.finalbody.insert(0, _place(ast.Expr(_called("handled", ast.Constant(True))), node))
         return node
 
-    visit_TryStar = visit_Try
+    def visit_TryStar(self, node: ast.TryStar) -> ast.TryStar:
+        return cast(ast.TryStar, self.visit_Try(cast(ast.Try, node)))
 
 
 def _place(new: Any, old: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -33,10 +33,23 @@ class SymbolicWorld:
             "abs": abs,
             "max": _refusing("max", max),
             "min": _refusing("min", min),
-            "sum": lambda *a: a[0].sum(space, *a[1:]) if isinstance(a[0], Gathered) else _refusing("sum", sum)(*a),
+            "sum": self._sum,
             "isinstance": _isinstance,
+            "type": _type,
+            "hasattr": _hasattr,
+            "print": _print,
+            "str": _str,
+            "repr": _told(repr),
+            "dir": _told(dir),
+            "vars": _told(vars),
+            "callable": _told(callable),
             **loops.builtins_of(space),
         }
+
+    def _sum(self, values: Any, start: Any = 0) -> Any:
+        if isinstance(values, Gathered):
+            return values.sum(self._space, start)
+        return _refusing("sum", sum)(values, start)
 
     def begin(self) -> None:
         """Begin a run: random numbers are drawn from the start again."""
@@ -96,14 +109,48 @@ def _range(*limits: Any) -> Any:
 
 def _isinstance(value: Any, kinds: Any) -> bool:
     told = listed(kinds)
+    if isinstance(value, (Opaque, Counting)) or (isinstance(value, Symbolic) and value.changes):
+        raise Unsupported("isinstance() of a number")
     if isinstance(value, (Symbolic, Size, Labels)):
         if any(kind in (_float, float) for kind in told) and isinstance(value, Symbolic):
             return not value.axes
         if any(kind in (_int, int) for kind in told) and isinstance(value, Size):
             return True
         return isinstance(value, Symbolic) and any(kind is Array for kind in told)
-    real: dict[Any, Any] = {_float: float, _int: int, Array: np.ndarray}
+    real: dict[Any, Any] = {_float: float, _int: int, _str: str, Array: np.ndarray, _type: type}
     return isinstance(value, tuple(real.get(kind, kind) for kind in told))
+
+
+def _type(value: Any, *others: Any) -> Any:
+    if others or not isinstance(value, (Symbolic, Size, Labels, Counting, Opaque)):
+        return type(value, *others)
+    if isinstance(value, Labels) or (isinstance(value, Symbolic) and value.axes):
+        return Array
+    raise Unsupported("the type of a number")
+
+
+def _hasattr(value: Any, name: str) -> bool:
+    if not isinstance(value, (Symbolic, Size, Labels, Counting, Opaque)):
+        return hasattr(value, name)
+    if isinstance(value, Labels) or (isinstance(value, Symbolic) and value.axes):
+        return hasattr(np.ndarray, name)
+    raise Unsupported("hasattr() of a number")
+
+
+def _print(*_: Any, **__: Any) -> None:
+    """Print nothing."""
+
+
+def _told(builtin: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*values: Any, **options: Any) -> Any:
+        if any(isinstance(value, (Symbolic, Size, Labels, Counting, Opaque)) for value in values):
+            raise Unsupported(f"{builtin.__name__}() of a value")
+        return builtin(*values, **options)
+
+    return called
+
+
+_str = _Stand(str, _told(str))
 
 
 def _refusing(name: str, builtin: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,44 +183,71 @@ def _symbol(*values: Any) -> Symbolic:
 
 
 class Array:
-    """`np.ndarray`, for isinstance."""
+    """`np.ndarray`, for isinstance and type."""
+
+
+Array.__name__ = Array.__qualname__ = "ndarray"
+
+
+def _whole(seed: Any) -> int:
+    if not isinstance(seed, (int, np.integer)):
+        raise Unsupported("a seed that is no whole number")
+    return int(cast(int, seed))
 
 
 class _Random:
-    """`np.random`: entries that are the same in every run, whatever they are."""
+    """`np.random`: entries that are the same in every run, and in every run of one seed, whatever they are."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, source: str = "") -> None:
         self._space = space
-        self._drawn = 0
+        self._source = source
+        self._drawn: tuple[Any, ...] = ()
+        self._made: list[_Random] = []
 
-    def begin(self, *_: Any) -> None:
-        self._drawn = 0
+    def begin(self) -> None:
+        """Begin a run."""
+        self._drawn = ()
+        for made in self._made:
+            made.begin()
 
-    seed = begin
+    def seed(self, seed: Any = None) -> None:
+        self._drawn = (_whole(seed),)
 
-    def default_rng(self, *_: Any) -> _Random:
-        return self
+    def default_rng(self, seed: Any = None) -> _Random:
+        return self._maker("default_rng", seed)
 
-    Generator = RandomState = default_rng
+    def RandomState(self, seed: Any = None) -> _Random:
+        return self._maker("RandomState", seed)
 
-    def _draw(self, shape: Any) -> Symbolic:
+    def _maker(self, kind: str, seed: Any) -> _Random:
+        if self._source:
+            raise Unsupported(f"np.random.{kind} of a generator")
+        source = f"#{len(self._made)}" if seed is None else f"({_whole(seed)})"
+        self._made.append(_Random(self._space, kind + source))
+        return self._made[-1]
+
+    def _draw(self, kind: str, shape: Any) -> Symbolic:
         if self._space.loops:
             raise Unsupported("random numbers drawn in a loop over an axis")
-        self._drawn += 1
         axes = _new_axes(self._space, shape)
-        poly = self._space.entry(f"$random{self._drawn}", [i for axis in axes for i in axis])
+        self._drawn = (*self._drawn, kind, tuple(tuple(self._space.dims[i] for i in axis) for axis in axes))
+        poly = self._space.entry(f"$random {self._source}{self._drawn}", [i for axis in axes for i in axis])
         return Symbolic.of(poly, axes)
 
     def rand(self, *shape: Any) -> Symbolic:
-        return self._draw(shape)
+        return self._draw("uniform", shape)
 
-    randn = rand
+    def randn(self, *shape: Any) -> Symbolic:
+        return self._draw("normal", shape)
 
     def random(self, size: Any = (), dtype: Any = None) -> Symbolic:
         check_dtype(dtype)
-        return self._draw(size)
+        return self._draw("uniform", size)
 
-    random_sample = standard_normal = random
+    random_sample = random
+
+    def standard_normal(self, size: Any = ()) -> Symbolic:
+        return self._draw("normal", size)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported(f"np.random.{name} on symbols")
@@ -184,10 +258,10 @@ def _new_axes(space: Space, shape: Any) -> Axes:
     for n in listed(shape):
         if isinstance(n, Size):
             if len(n.poly.terms) != 1:
-                raise Unsupported(f"an array of length {n}")
+                raise Unsupported(f"an array of length {n!r}")
             ((monomial, coefficient),) = n.poly.terms.items()
             if coefficient != 1 or any(not isinstance(p, int) or p < 0 for _, p in monomial):
-                raise Unsupported(f"an array of length {n}")
+                raise Unsupported(f"an array of length {n!r}")
             axes.append(tuple(space.index(f[1]) for f, p in monomial for _ in range(p)))
         elif isinstance(n, (int, np.integer)) and n == 1:
             axes.append(())
@@ -200,7 +274,7 @@ class _Numpy:
     """`np`."""
 
     newaxis = None
-    float64 = float32 = float16 = double = _float
+    float64 = float32 = double = _float
     int64 = int32 = intp = _int
     bool_ = bool
     ndarray = Array
@@ -238,13 +312,20 @@ class _Numpy:
     # --- making arrays ------------------------------------------------------------------------------------------
 
     def _filled(self, shape: Any, value: Any, dtype: Any) -> Any:
-        boolean = dtype in (bool, np.bool_)
+        boolean = getattr(dtype, "stands_for", dtype) in (bool, np.bool_, np.dtype(bool))
         check_dtype(dtype, boolean)
         sized = listed(shape)
         axes = _new_axes(self._space, sized)
         if len(set(self._flat(axes))) < len(self._flat(axes)):
             raise Unsupported("an array with one axis twice")
-        return Symbolic.of(self._lift(value).poly, axes, boolean=boolean)
+        boolean = boolean or (dtype is None and isinstance(value, (bool, np.bool_)))
+        return self._new(Symbolic.of(self._lift(value).poly, axes, boolean=boolean))
+
+    @staticmethod
+    def _new(array: Symbolic) -> Symbolic:
+        """Mark a number that is an array, so that other names see it change."""
+        array.changes = not array.axes
+        return array
 
     @staticmethod
     def _flat(axes: Axes) -> tuple[int, ...]:
@@ -257,12 +338,22 @@ class _Numpy:
         return self._filled(shape, 1, dtype)
 
     def empty(self, shape: Any, dtype: Any = None) -> Any:
-        axes = self._filled(shape, 0, dtype).axes
+        array = self._filled(shape, 0, dtype)
         self._space.undefined += 1
-        return Symbolic.of(self._space.entry(f"$undefined{self._space.undefined}", self._flat(axes)), axes)
+        array.write(
+            Symbolic.of(
+                self._space.entry(f"$undefined{self._space.undefined}", self._flat(array.axes)),
+                array.axes,
+                boolean=array.boolean,
+            )
+        )
+        return array
 
     def full(self, shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-        return self._filled(shape, fill_value, dtype)
+        array = self._filled(shape, fill_value, dtype)
+        if dtype is None and isinstance(fill_value, (int, np.integer)):
+            array.counting(whole=True)
+        return array
 
     def zeros_like(self, a: Any, dtype: Any = None) -> Any:
         return self._like(a, 0, dtype)
@@ -281,15 +372,16 @@ class _Numpy:
         a = self._lift(a)
         if a.boolean and dtype is None:
             raise Unsupported("an array like a mask")
-        return Symbolic.of(self._lift(value).poly, a.axes, in_order=a.in_order)
+        return self._new(Symbolic.of(self._lift(value).poly, a.axes, in_order=a.in_order))
 
     def array(self, a: Any, dtype: Any = None, copy: Any = True, ndmin: int = 0) -> Any:
         if isinstance(a, Labels):
             return a
         check_dtype(dtype, isinstance(a, Symbolic) and a.boolean)
-        if isinstance(a, bool):
-            return self._lift(a)
         lifted = self._lift(a)
+        lifted = lifted if dtype is None else lifted.astype(dtype, copy=False)
+        if not lifted.axes:
+            return lifted if lifted.changes and not copy else self._new(lifted.copy())
         return lifted.copy() if copy else lifted
 
     def asarray(self, a: Any, dtype: Any = None) -> Any:
@@ -355,7 +447,7 @@ class _Numpy:
     absolute = fabs = abs
 
     def sign(self, a: Any) -> Any:
-        return self._lift(a).map(lambda p: arrays.positive(p) * 2 - p.space.number(1))
+        return self._lift(a).map(lambda p: arrays.positive(p) - arrays.positive(-p))
 
     def _add(self, a: Any, b: Any, out: Any = None) -> Any:
         return _given(out, self._lift(a) + b)
@@ -374,11 +466,11 @@ class _Numpy:
 
     def maximum(self, a: Any, b: Any, out: Any = None) -> Any:
         a, b = self._lift(a), self._lift(b)
-        return _given(out, b + (a - b) * (a > b))
+        return _given(out, arrays.where(a > b, a, b))
 
     def minimum(self, a: Any, b: Any, out: Any = None) -> Any:
         a, b = self._lift(a), self._lift(b)
-        return _given(out, b + (a - b) * (b > a))
+        return _given(out, arrays.where(b > a, a, b))
 
     def clip(self, a: Any, low: Any = None, high: Any = None) -> Any:
         a = a if low is None else self.maximum(a, low)
@@ -420,8 +512,9 @@ class _Numpy:
 
     isinf = isnan
 
-    def heaviside(self, a: Any, _: Any) -> Any:
-        return self._lift(a).map(arrays.positive)
+    def heaviside(self, a: Any, at_zero: Any) -> Any:
+        a = self._lift(a)
+        return a.map(arrays.positive) + a.map(arrays.zero) * at_zero
 
     def errstate(self, **_: Any) -> Any:
         return nullcontext()
@@ -704,4 +797,6 @@ def _einsum(space: Space, subscripts: str, operands: Sequence[Symbolic]) -> Symb
             renaming.update(zip(axis, known, strict=False))
         total = total * operand.poly.renamed(renaming)
     gone = [i for letter, axis in meaning.items() if letter not in output for i in axis]
+    if len(operands) == 1 and len(output) == len(terms[0]):  # a view
+        return operands[0].transpose([terms[0].index(letter) for letter in output])
     return Symbolic.of(space.sum_over(total, gone), tuple(meaning[letter] for letter in output))
