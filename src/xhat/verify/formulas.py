@@ -21,7 +21,7 @@ import numpy as np
 from xhat.verify import specs
 from xhat.verify.checking import check
 from xhat.verify.problem import Malformed, Problem
-from xhat.verify.report import Verdict
+from xhat.verify.report import Verdict, Word
 
 _LONGEST = 2000  # characters
 _DEEPEST = 40  # nodes within nodes
@@ -61,7 +61,9 @@ _SPELLINGS: Mapping[str, str] = {
 _SIGNS = {"²": "**2", "³": "**3", "·": "*", "×": "*", "−": "-", "'": ".T", "’": ".T", "⊙": "*"}  # noqa: RUF001
 
 _ELEMENTWISE: Mapping[str, str] = {
-    **{name: f"np.{name}({{}})" for name in "sqrt exp log log1p expm1 tanh square abs sign reciprocal negative".split()},
+    **{
+        name: f"np.{name}({{}})" for name in "sqrt exp log log1p expm1 tanh square abs sign reciprocal negative".split()
+    },
     "sigmoid": "(1 / (1 + np.exp(-{})))",
     "relu": "np.maximum({}, 0)",
 }
@@ -98,8 +100,16 @@ class _Layer:
         The axes of x that `sum`, `mean`, `center` go over; of x in blocks (N, G, K, H, W) if it is `grouped`.
     meanings : mapping of str to str
         Names that a formula may use, each as a formula.
-    layer : str, optional
-        What its forward pass is compared with.
+    known : str, optional
+        What `specs` calls it; without, it is declared by its shapes.
+    gradients : mapping of str to str
+        The right formulas. They stand beside the one that is asked about, so that no time is lost on the others.
+    grouped : bool
+        Whether the channels are taken in groups.
+    full : bool
+        Whether what is summed is first laid out in the shape of x.
+    target : str, optional
+        What a loss compares x with.
     """
 
     title: str
@@ -107,10 +117,11 @@ class _Layer:
     shapes: Mapping[str, str]
     axes: tuple[int, ...] = (0,)
     meanings: Mapping[str, str] = field(default_factory=dict[str, str])
-    layer: str | None = None
+    known: str | None = None
+    gradients: Mapping[str, str] = field(default_factory=dict[str, str])
     grouped: bool = False
-    full: bool = True  # whether what is summed is first laid out in the shape of x
-    target: str | None = None  # what a loss compares x with
+    full: bool = True
+    target: str | None = None
 
     @property
     def inputs(self) -> dict[str, tuple[str, ...]]:
@@ -125,7 +136,7 @@ class _Layer:
         for name, axes in self.inputs.items():
             for k, axis in enumerate(axes):
                 found.setdefault(_SIZE_OF.get(axis, axis), f"{name}.shape[{k}]")
-        return {**found, **({"G": "G", "K": "K"} if self.grouped else {})}
+        return {**found, **({"G": "G", "K": "C // G"} if self.grouped else {})}
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -154,20 +165,27 @@ _SIZE_OF = {"G*K": "C"}
 _FLAT = {"x": "N D", "gamma": "D", "beta": "D", "eps": "eps"}
 _PICTURES = {"x": "N C H W", "gamma": "C", "beta": "C", "eps": "eps"}
 _SCALED = "gamma * x_hat + beta"
+_NORM = {
+    "x": "rstd * (gamma*dy - mean(gamma*dy) - x_hat*mean(gamma*dy*x_hat))",
+    "gamma": "sum(dy*x_hat)",
+    "beta": "sum(dy)",
+}
 
 _LAYERS: Mapping[str, _Layer] = {
     layer.title: layer
     for layer in (
-        _Layer("batch_norm", _SCALED, _FLAT, (0,), _MOMENTS, "batch_norm"),
-        _Layer("layer_norm", _SCALED, _FLAT, (1,), _MOMENTS, "layer_norm"),
-        _Layer("spatial_batch_norm", _SCALED, _PICTURES, (0, 2, 3), _MOMENTS, "batch_norm"),
-        _Layer("instance_norm", _SCALED, _PICTURES, (2, 3), _MOMENTS),
+        _Layer("batch_norm", _SCALED, _FLAT, (0,), _MOMENTS, "batch_norm", _NORM),
+        _Layer("layer_norm", _SCALED, _FLAT, (1,), _MOMENTS, "layer_norm", _NORM),
+        _Layer("spatial_batch_norm", _SCALED, _PICTURES, (0, 2, 3), _MOMENTS, "spatial_batch_norm", _NORM),
+        _Layer("instance_norm", _SCALED, _PICTURES, (2, 3), _MOMENTS, "instance_norm", _NORM),
         _Layer(
             "group_norm",
             _SCALED,
-            {"x": "N G*K H W", "gamma": "G*K", "beta": "G*K", "eps": "eps", "G": "size G", "K": "size K"},
+            {"x": "N G*K H W", "gamma": "G*K", "beta": "G*K", "eps": "eps", "G": "size G"},
             (2, 3, 4),
             _MOMENTS,
+            "group_norm",
+            _NORM,
             grouped=True,
         ),
         _Layer(
@@ -177,21 +195,37 @@ _LAYERS: Mapping[str, _Layer] = {
             (1,),
             {"rms": "sqrt(mean(x**2) + eps)", "rstd": "1/rms", "x_hat": "x/rms"},
             "rms_norm",
+            {"x": "(gamma*dy - x_hat*mean(gamma*dy*x_hat))/rms", "gamma": "sum(dy*x_hat)"},
         ),
-        _Layer("affine", "x @ w + b", {"x": "N D", "w": "D M", "b": "M"}, layer="affine", full=False),
-        _Layer("relu", "maximum(x, 0)", {"x": "N D"}, layer="relu"),
-        _Layer("sigmoid", "1/(1 + exp(-x))", {"x": "N D"}, layer="sigmoid"),
-        _Layer("tanh", "tanh(x)", {"x": "N D"}, layer="tanh"),
-        _Layer("silu", "x/(1 + exp(-x))", {"x": "N D"}, layer="silu"),
+        _Layer(
+            "affine",
+            "x @ w + b",
+            {"x": "N D", "w": "D M", "b": "M"},
+            known="linear",
+            gradients={"x": "dy @ w.T", "w": "x.T @ dy", "b": "sum(dy)"},
+            full=False,
+        ),
+        _Layer("relu", "maximum(x, 0)", {"x": "N D"}, known="relu"),
+        _Layer("sigmoid", "1/(1 + exp(-x))", {"x": "N D"}, known="sigmoid"),
+        _Layer("tanh", "tanh(x)", {"x": "N D"}, known="tanh"),
+        _Layer("silu", "x/(1 + exp(-x))", {"x": "N D"}, known="silu"),
         _Layer(
             "softmax_cross_entropy",
             "np.mean(log(sum(exp(x))) - sum(Y * x))",
             {"x": "N C", "labels": "N < C"},
             (1,),
             {"p": "exp(x)/sum(exp(x))"},
+            "softmax_cross_entropy",
             target="Y",
         ),
-        _Layer("squared_error", "np.mean((x - t)**2)", {"x": "N D", "t": "N D"}, (0, 1), target="t"),
+        _Layer(
+            "squared_error",
+            "np.mean((x - t)**2)",
+            {"x": "N D", "t": "N D"},
+            (0, 1),
+            gradients={"x": "2*(x - t)/(N*D)", "t": "2*(t - x)/(N*D)"},
+            target="t",
+        ),
     )
 }
 _TITLES: Mapping[str, str] = {
@@ -247,7 +281,7 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
     ('PROVED', 'for all D and N')
     >>> verdict = xhat.verify.formulas.prove("gamma/sigma * center(dY)", of="batch_norm", wrt="x")
     >>> str(verdict.word), verdict.message.splitlines()[0]
-    ('DISPROVED', 'term missing: - gamma*x_hat*mean(dout*x_hat)/sigma')
+    ('DISPROVED', 'term missing: - gamma*x_hat*mean(x_hat*dy)/sigma')
     >>> str(xhat.verify.formulas.prove("dy * y * (1 - y)", of="1/(1 + exp(-x))", wrt="x").word)
     'PROVED'
     """
@@ -260,15 +294,13 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
         known = ", ".join(layer.inputs)
         raise ValueError(f"prove: expected wrt to be one of {known}, got {_shown(wrt)}. {_nearest(wrt, layer.inputs)}")
     forward, backward, read = _functions(layer, expression, by)
-    verdict = check(forward, backward, shapes=_declared(layer), level="proof", name="formula", seed=seed).verdicts[
-        f"d{by}"
-    ]
-    message = verdict.message.replace("your forward", layer.title)
-    return replace(verdict, message="\n".join(filter(None, [message, read])), line=None)
-
-
-def _declared(layer: _Layer) -> dict[str, str]:
-    return {**layer.shapes, **({"layer": layer.layer} if layer.layer is not None else {})}
+    shapes = None if layer.known is not None else layer.shapes
+    report = check(forward, backward, name=layer.known or "formula", shapes=shapes, seed=seed)
+    verdict = report.verdicts[f"d{by}"]
+    why = [finding.message for finding in report.findings] if verdict.word is Word.NOT_DECIDED else []
+    message = "\n".join(filter(None, [verdict.message, *why, read]))
+    message = re.sub(r"\bdout\b", "dy", message.replace("your forward", layer.title))
+    return replace(verdict, message=message, line=None)
 
 
 def _layer(of: str, shapes: Mapping[str, str] | None) -> _Layer:
@@ -333,7 +365,7 @@ class _Reader:
         self.names = dict.fromkeys(names)
         self.used: set[str] = set()
         self.meanings: dict[str, str] = {}  # of names, in NumPy, each after those that it uses
-        self.reductions: dict[str, None] = {}  # those that have no axis: "layer_mean"
+        self.reductions: dict[str, tuple[int, ...]] = {}  # those that have no axis: "layer_mean", and over which axes
         self.told: dict[str, None] = {}  # how names and functions are read
         self._within = 0  # so many reductions
 
@@ -442,7 +474,9 @@ class _Reader:
             if word in _FUNCTIONS or word == "np":
                 self._refuse("a name", f"the function {word} alone", f"Call it: {word}(...).")
             self._refuse(
-                f"a name of {self.layer.title} ({', '.join(called)})", _shown(word), _nearest(word, called, _all_words())
+                f"a name of {self.layer.title} ({', '.join(called)})",
+                _shown(word),
+                _nearest(word, called, _all_words()),
             )
         self.used.add(known)
         meaning = self.layer.meanings.get(known)
@@ -479,21 +513,19 @@ class _Reader:
         if sign in "+-":
             if left.scalar or right.scalar:
                 self._refuse("a matrix beside I", "a number", "Write ones((N, N)), or c*I, with its size.")
-            return _Part(
-                _joined(sign, left.text, right.text), _joined(sign, left.eye, right.eye), False, terms, degree
-            )
+            return _Part(_joined(sign, left.text, right.text), _joined(sign, left.eye, right.eye), False, terms, degree)
         if sign == "@":
             # (a I + R) @ (b I + S) = a b I + a S + b R + R @ S
             texts = [_product(left.eye, right.text), _product(right.eye, left.text)]
             texts.append(None if left.text is None or right.text is None else f"({left.text} @ {right.text})")
             told = [text for text in texts if text is not None]
-            return _Part(
-                f"({' + '.join(told)})" if told else None, _product(left.eye, right.eye), False, terms, degree
-            )
+            return _Part(f"({' + '.join(told)})" if told else None, _product(left.eye, right.eye), False, terms, degree)
         matrix, number = (left, right) if left.eye is not None else (right, left)
         if not number.scalar or (sign == "/" and matrix is right):
             self._refuse("I times a number, or before @", "I beside * or / with something else", "Write I @ v.")
-        operate: Callable[[str | None], str | None] = lambda text: None if text is None else f"({text} {sign} {number.text})"  # noqa: E731
+        operate: Callable[[str | None], str | None] = lambda text: (
+            None if text is None else f"({text} {sign} {number.text})"
+        )  # noqa: E731
         return _Part(operate(matrix.text), operate(matrix.eye), False, terms, degree)
 
     def _power(self, node: ast.BinOp, depth: int) -> _Part:
@@ -615,8 +647,8 @@ class _Reader:
                 self._refuse(f"no {name} over groups", name, "Name the axes.")
             axes = self.layer.over(self.over) if outer else self.layer.averaged
             self.told[f"{'outer ' if outer else ''}{name}(v) over {', '.join(axes)}"] = None
-            called = f"{'outer' if outer else 'layer'}_{name}"
-            self.reductions[called] = None
+            called = f"{name}_{'_'.join(map(str, self.over))}" if outer else f"layer_{name}"
+            self.reductions[called] = self.over if outer else self.layer.axes
             text = f"_{called}({part.text})"
         return _Part(text, None, False, terms, (2 if square else 1) * part.degree)
 
@@ -639,64 +671,78 @@ class _Reader:
 
 def _functions(layer: _Layer, expression: str, by: str) -> tuple[Callable[..., Any], Callable[..., Any], str]:
     """Return a forward and a backward pass, and how the formula was read."""
-    own = layer.inputs[by]
-    x = layer.inputs["x"]
-    over = tuple(k for k, axis in enumerate(x) if axis not in own) if layer.full and own != x else ()
     known = [*layer.inputs, *layer.scalars, *(["Y"] if layer.target == "Y" else []), *layer.meanings]
     output = _Reader(layer, "of", known)
     computed = output.read(layer.formula)
-    reader = _Reader(layer, "the formula", [*known, "dy", *([] if layer.target else ["y"])], over)
-    gradient = reader.read(expression)
+    known += ["dy"] if layer.target else ["dy", "y"]
+    readers: dict[str, _Reader] = {}
+    gradients: dict[str, str] = {}
+    for name in layer.inputs:
+        text = expression if name == by else layer.gradients.get(name, f"0 * {name}")
+        readers[name] = _Reader(layer, "the formula", known, _over(layer, name))
+        gradients[name] = readers[name].read(text)
 
     given = ", ".join(layer.shapes)
     kept = f"({given}, y)"
-    head = [f"def forward({given}):", *_body(layer, output), f"    y = {computed}", f"    return y, {kept}"]
+    head = [f"def forward({given}):", *_body(layer, [output]), f"    y = {computed}", f"    return y, {kept}"]
+    head += ["def backward(dy, cache):", f"    {kept} = cache", *_body(layer, list(readers.values()))]
 
-    def built(gradient: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        others = {name: f"0 * {name}" for name in layer.inputs} | {by: gradient}
-        returned = "".join(f"{text}, " for text in others.values())
-        lines = [*head, "def backward(dy, cache):", f"    {kept} = cache", *_body(layer, reader)]
+    def built() -> tuple[Callable[..., Any], Callable[..., Any]]:
+        returned = "".join(f"{text}, " for text in gradients.values())
         names: dict[str, Any] = {"np": np, "__name__": "formula"}
-        exec(compile("\n".join([*lines, f"    return ({returned})"]), "<formula>", "exec"), names)
+        exec(compile("\n".join([*head, f"    return ({returned})"]), "<formula>", "exec"), names)
         return names["forward"], names["backward"]
 
-    forward, backward = built(gradient)
-    problem = specs.find("formula", forward, backward, declaration=_declared(layer)).problem
-    got, loss = _tried(problem, f"d{by}")
-    if loss and "dy" not in reader.used:
-        gradient = f"(dy * {gradient})"
-    told = list(reader.told)
-    if not loss and "dy" not in reader.used:
-        told.append("it holds no dy, the gradient that arrives")
-    wanted = problem.shape(by, problem.sizes[0])
-    if len(got) <= len(wanted) and _broadcast(got, wanted):
-        gradient = f"({gradient} + 0 * {by})"
-    elif over and len(got) == len(x) and all(got[k] == 1 for k in over):
-        gradient = f"{gradient}[{', '.join('0' if k in over else ':' for k in range(len(x)))}]"
-    elif len(got) == len(wanted) + 1 and got == (1, *wanted):
-        gradient = f"{gradient}[0]"
-    return *built(gradient), f"read with {', '.join(told)}" if told else ""
+    declared = None if layer.known is not None else layer.shapes
+    problem = specs.find(layer.known or "formula", *built(), declaration=declared).problem
+    shapes, loss = _tried(problem)
+    for name, reader in readers.items():
+        if loss and "dy" not in reader.used:
+            gradients[name] = f"(dy * {gradients[name]})"
+        gradients[name] += _shaped(layer, name, shapes[name], problem.shape(name, problem.sizes[0]))
+    told = list(readers[by].told)
+    if not loss and "dy" not in readers[by].used:
+        told.append("no dy, the gradient that arrives, in it")
+    return *built(), f"read with {', '.join(told)}" if told else ""
 
 
-def _body(layer: _Layer, reader: _Reader) -> list[str]:
-    """Return the lines that give the names of a formula their values."""
+def _over(layer: _Layer, name: str) -> tuple[int, ...]:
+    """Return the axes of x that a parameter does not have; () for x, and for what does not lie along x."""
+    own, x = layer.inputs[name], layer.inputs["x"]
+    return tuple(k for k, axis in enumerate(x) if axis not in own) if layer.full and own != x else ()
+
+
+def _shaped(layer: _Layer, name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Return what makes a gradient of a formula's shape one of the input's shape: sums keep their axes there."""
+    over, ndim = _over(layer, name), len(layer.inputs["x"])
+    if len(got) <= len(wanted) and all(a in (1, b) for a, b in zip(got[::-1], wanted[::-1], strict=False)):
+        return f" + 0 * {name}"
+    if over and len(got) == ndim and all(got[k] == 1 for k in over):
+        return f"[{', '.join('0' if k in over else ':' for k in range(ndim))}]"
+    return "[0]" if got == (1, *wanted) else ""
+
+
+def _body(layer: _Layer, readers: Sequence[_Reader]) -> list[str]:
+    """Return the lines that give the names of formulas their values."""
     lines = [f"{size} = {value}" for size, value in layer.sizes.items() if size != value]
-    if "Y" in reader.used:
+    if any("Y" in reader.used for reader in readers):
         lines.append("Y = np.eye(C)[labels]")
-    needed = dict.fromkeys(other for name in reader.reductions for other in (*_BEFORE.get(name, ()), name))
-    for name in needed:
-        where, _, what = name.partition("_")
-        lines.append(f"def _{name}(v):")
-        axes = reader.over if where == "outer" else layer.axes
+    needed: dict[str, tuple[int, ...]] = {}
+    for name, axes in (item for reader in readers for item in reader.reductions.items()):
+        needed |= {**dict.fromkeys(_BEFORE.get(name, ()), axes), name: axes}
+    for name, axes in needed.items():
+        own = name.startswith("layer_")
+        what = name.removeprefix("layer_").partition("_")[0]
         laid = "(v + 0 * x)" if layer.full else "v"
+        lines.append(f"def _{name}(v):")
         if name in _COMPOSED:
             lines.append(f"    return {_COMPOSED[name]}")
-        elif layer.grouped and where == "layer":
+        elif layer.grouped and own:
             lines.append(f"    blocks = {laid}.reshape((N, G, K, H, W))")
             lines.append(f"    return (np.{what}(blocks, axis={axes}, keepdims=True) + 0 * blocks).reshape(x.shape)")
         else:
             lines.append(f"    return np.{what}({laid}, axis={axes}, keepdims=True)")
-    lines += [f"{name} = {text}" for name, text in reader.meanings.items()]
+    lines += [f"{name} = {text}" for reader in readers for name, text in reader.meanings.items()]
     return [f"    {line}" for line in lines]
 
 
@@ -712,27 +758,22 @@ _BEFORE = {
 }
 
 
-def _tried(problem: Problem, gradient: str) -> tuple[tuple[int, ...], bool]:
-    """Return the shape of a gradient at some numbers, and whether the output is a single number."""
+def _tried(problem: Problem) -> tuple[dict[str, tuple[int, ...]], bool]:
+    """Return the shapes of the gradients at some numbers, by input, and whether the output is a single number."""
     rng = np.random.default_rng(0)
     try:
         with np.errstate(all="ignore"):
             y, cache = problem.run_forward(problem.draw(rng, problem.sizes[0]))
-            value = problem.run_backward(rng.standard_normal(np.shape(y)), cache)[gradient]
+            values = problem.run_backward(rng.standard_normal(np.shape(y)), cache)
     except (ValueError, TypeError, IndexError, ArithmeticError, Malformed) as error:
         shown = ", ".join(f"{name} ({', '.join(axes)})" for name, axes in problem.inputs.items())
         raise ValueError(
             f"prove: expected shapes that fit ({shown}), got the answer: {error}. "
             "Keep the axis that is summed, with keepdims=True, or lay a parameter along x, with gamma[:, None]."
         ) from None
-    for array in (y, value):
-        if np.asarray(array).dtype.kind not in "fbiu":
-            raise ValueError("prove: expected real numbers, got complex ones. Take no root of a negative number.")
-    return np.shape(value), np.shape(y) == ()
-
-
-def _broadcast(got: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return all(a in (1, b) for a, b in zip(got[::-1], wanted[::-1], strict=False))
+    if any(np.asarray(array).dtype.kind not in "fbiu" for array in (y, *values.values())):
+        raise ValueError("prove: expected real numbers, got others. Take no root of a negative number.")
+    return {name[1:]: np.shape(value) for name, value in values.items()}, np.shape(y) == ()
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
