@@ -58,12 +58,11 @@ _SPELLINGS: Mapping[str, str] = {
 }
 """How a name may be written, in lower case and without underscores."""
 
-_SIGNS = {"²": "**2", "³": "**3", "·": "*", "×": "*", "−": "-", "'": ".T", "’": ".T", "⊙": "*"}  # noqa: RUF001
+_SIGNS = {"²": "**2", "³": "**3", "·": "*", "×": "*", "−": "-", "'": ".T", "’": ".T", "⊙": "*"}
 
+_SAME = ("sqrt", "exp", "log", "log1p", "expm1", "tanh", "square", "abs", "sign", "reciprocal", "negative")
 _ELEMENTWISE: Mapping[str, str] = {
-    **{
-        name: f"np.{name}({{}})" for name in "sqrt exp log log1p expm1 tanh square abs sign reciprocal negative".split()
-    },
+    **{name: f"np.{name}({{}})" for name in _SAME},
     "sigmoid": "(1 / (1 + np.exp(-{})))",
     "relu": "np.maximum({}, 0)",
 }
@@ -80,8 +79,16 @@ _OPERATORS: Mapping[type[ast.operator], str] = {
     ast.MatMult: "@",
 }
 _COMPARISONS: Mapping[type[ast.cmpop], str] = {ast.Gt: ">", ast.Lt: "<", ast.GtE: ">=", ast.LtE: "<="}
-_SPELLED_FUNCTIONS = {"centre": "center", "centered": "center", "centred": "center", "σ": "sigmoid", "σσ": "sigmoid"}
-_SPELLED_FUNCTIONS |= {"Σ": "sum", "∑": "sum", "avg": "mean", "average": "mean", "amax": "max", "absolute": "abs"}
+_CALLED: Mapping[str, str] = {
+    **dict.fromkeys(("centre", "centered", "centred"), "center"),
+    **dict.fromkeys(("avg", "average"), "mean"),
+    "σ": "sigmoid",
+    "Σ": "sum",
+    "amax": "max",
+    "amin": "min",
+    "absolute": "abs",
+}
+"""Other names of functions."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +237,9 @@ _LAYERS: Mapping[str, _Layer] = {
 }
 _TITLES: Mapping[str, str] = {
     **{title.replace("_", ""): title for title in _LAYERS},
-    **{"softmax": "softmax_cross_entropy", "mse": "squared_error", "linear": "affine"},
+    "softmax": "softmax_cross_entropy",
+    "mse": "squared_error",
+    "linear": "affine",
 }
 
 
@@ -276,7 +285,8 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
     Examples
     --------
     >>> import xhat
-    >>> verdict = xhat.verify.formulas.prove("gamma/sigma * (center(dY) - Xhat*mean(dY*Xhat))", of="batch_norm", wrt="x")
+    >>> formula = "gamma/sigma * (center(dY) - Xhat*mean(dY*Xhat))"
+    >>> verdict = xhat.verify.formulas.prove(formula, of="batch_norm", wrt="x")
     >>> str(verdict.word), verdict.message.splitlines()[0]
     ('PROVED', 'for all D and N')
     >>> verdict = xhat.verify.formulas.prove("gamma/sigma * center(dY)", of="batch_norm", wrt="x")
@@ -289,7 +299,7 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"prove: expected {name} as text, got {type(text).__name__}. Put it in quotes.")
     layer = _layer(of, shapes)
-    by = _spelled(wrt, {name: () for name in layer.inputs})
+    by = _spelled(wrt, layer.inputs)
     if by is None:
         known = ", ".join(layer.inputs)
         raise ValueError(f"prove: expected wrt to be one of {known}, got {_shown(wrt)}. {_nearest(wrt, layer.inputs)}")
@@ -384,23 +394,24 @@ class _Reader:
         """
         part = self._part(self._parsed(text), 0)
         if part.eye is not None or part.text is None:
-            self._refuse("a formula in which I stands before @", "I alone", "Write I @ dy, say")
+            self._refuse("a formula in which I stands before @", "I alone", "Write I @ dy, say.")
         return part.text
 
     def _refuse(self, expected: str, got: str, do: str) -> NoReturn:
-        raise ValueError(f"prove: expected {expected}, got {got} in {self.what}. {do.rstrip('.?') + do[-1:]}") from None
+        raise ValueError(f"prove: expected {expected}, got {got} in {self.what}. {do}") from None
 
     def _parsed(self, text: str) -> ast.expr:
         if len(text) > _LONGEST:
             self._refuse(f"at most {_LONGEST} characters", f"{len(text)}", "Name parts of it by mu, sigma, x_hat.")
         if "^" in text:
             self._refuse("** for a power", "^", "Write x**2.")
-        for sign, meant in _SIGNS.items():
-            text = text.replace(sign, meant)
+        meant = " ".join(text.split())
+        for sign, replacement in _SIGNS.items():
+            meant = meant.replace(sign, replacement)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return ast.parse(" ".join(text.split()), mode="eval").body
+                warnings.simplefilter("ignore")  # of Python, about 1or 2
+                return ast.parse(meant, mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
             told = error.msg if isinstance(error, SyntaxError) else "too deeply nested"
             self._refuse("one formula in NumPy's syntax", f"{_shown(text)} ({told})", "Correct it.")
@@ -459,7 +470,7 @@ class _Reader:
             self._refuse("numbers and names", _shown(value), "Take it out.")
         assert isinstance(value, (int, float))
         if not math.isfinite(value) or (value and not 1 / _LARGEST <= abs(value) <= _LARGEST):
-            self._refuse(f"numbers between 1e-9 and 1e9, or 0", "another one", "Use moderate numbers.")
+            self._refuse("numbers between 1e-9 and 1e9, or 0", "another one", "Use moderate numbers.")
         return _Part(repr(value), scalar=True, degree=1)
 
     def _name(self, word: str) -> _Part:
@@ -522,11 +533,13 @@ class _Reader:
             return _Part(f"({' + '.join(told)})" if told else None, _product(left.eye, right.eye), False, terms, degree)
         matrix, number = (left, right) if left.eye is not None else (right, left)
         if not number.scalar or (sign == "/" and matrix is right):
-            self._refuse("I times a number, or before @", "I beside * or / with something else", "Write I @ v.")
-        operate: Callable[[str | None], str | None] = lambda text: (
-            None if text is None else f"({text} {sign} {number.text})"
-        )  # noqa: E731
-        return _Part(operate(matrix.text), operate(matrix.eye), False, terms, degree)
+            self._refuse(
+                "I times a number, or before @",
+                "I beside * or / with an array",
+                "Put brackets around what @ joins: gamma/sigma * (H @ dy).",
+            )
+        text, eye = (None if t is None else f"({t} {sign} {number.text})" for t in (matrix.text, matrix.eye))
+        return _Part(text, eye, False, terms, degree)
 
     def _power(self, node: ast.BinOp, depth: int) -> _Part:
         base = self._plain(node.left, depth)
@@ -569,10 +582,10 @@ class _Reader:
     def _call(self, node: ast.Call, depth: int) -> _Part:
         match node.func:
             case ast.Name(id=word):
-                name, own, of = _SPELLED_FUNCTIONS.get(word, word), True, list(node.args)
+                name, own, of = _CALLED.get(word, word), True, list(node.args)
                 name = name.lower() if name.lower() in _FUNCTIONS else name
             case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=word):
-                name, own, of = {"absolute": "abs"}.get(word, word), False, list(node.args)
+                name, own, of = _CALLED.get(word, word), False, list(node.args)
                 if name in ("sigmoid", "relu", "center"):
                     name = f"np.{name}"
             case ast.Attribute(value=value, attr=word) if word in _METHODS:
@@ -642,28 +655,29 @@ class _Reader:
         if not own:
             told = "".join(f", {key}={self._option(str(key), value)}" for key, value in sorted(given.items(), key=str))
             text = f"np.{name}({part.text}{told})"
+            if "axis" not in given:
+                self.told[f"np.{name}(v) over all entries"] = None
         else:
             if self.layer.grouped and name in ("max", "min"):
                 self._refuse(f"no {name} over groups", name, "Name the axes.")
             axes = self.layer.over(self.over) if outer else self.layer.averaged
-            self.told[f"{'outer ' if outer else ''}{name}(v) over {', '.join(axes)}"] = None
+            without = " without eps" if square and self.layer.scalars else ""
+            self.told[f"{'outer ' if outer else ''}{name}(v) over {', '.join(axes)}{without}"] = None
             called = f"{name}_{'_'.join(map(str, self.over))}" if outer else f"layer_{name}"
             self.reductions[called] = self.over if outer else self.layer.axes
             text = f"_{called}({part.text})"
         return _Part(text, None, False, terms, (2 if square else 1) * part.degree)
 
     def _option(self, key: str, node: ast.expr) -> str:
-        items = node.elts if isinstance(node, ast.Tuple) else [node]
-        values = [item.value if isinstance(item, ast.Constant) else _literal(item) for item in items]
-        whole = all(type(v) in (int, float) and v == int(v) and -4 <= v < 4 for v in values)  # pyright: ignore[reportArgumentType]
-        if key == "axis" and whole and 0 < len(values) <= 4:
-            told = ", ".join(str(int(v)) for v in values)  # pyright: ignore[reportArgumentType]
-            return f"({told},)" if isinstance(node, ast.Tuple) else told
-        if key == "axis" and values == [None] and isinstance(node, ast.Constant):
-            return "None"
-        if key in ("keepdims", "ddof") and len(values) == 1 and values[0] in (0, 1) and not isinstance(node, ast.Tuple):
-            return repr(bool(values[0]) if key == "keepdims" else int(values[0]))  # pyright: ignore[reportArgumentType]
-        self._refuse(f"{key} as a plain value", _shown_node(node), "Write axis=0, axis=(0, 2), keepdims=True.")
+        several = isinstance(node, ast.Tuple)
+        values = [_literal(item) for item in (node.elts if several else [node])]
+        whole = [int(value) for value in values if value is not None and value % 1 == 0 and -4 <= value < 4]
+        told = ", ".join(map(str, whole))
+        if len(whole) < len(values) or not whole or len(whole) > 4 or (several and key != "axis"):
+            self._refuse(f"{key} as a plain value", _shown_node(node), "Write axis=0, axis=(0, 2), keepdims=True.")
+        if key == "keepdims":
+            return str(whole[0] != 0)
+        return f"({told},)" if several else told
 
 
 # --- the two functions ----------------------------------------------------------------------------------------------
@@ -719,7 +733,7 @@ def _shaped(layer: _Layer, name: str, got: tuple[int, ...], wanted: tuple[int, .
         return f" + 0 * {name}"
     if over and len(got) == ndim and all(got[k] == 1 for k in over):
         return f"[{', '.join('0' if k in over else ':' for k in range(ndim))}]"
-    return "[0]" if got == (1, *wanted) else ""
+    return "[0]" if len(wanted) == 1 and got == (1, *wanted) else ""
 
 
 def _body(layer: _Layer, readers: Sequence[_Reader]) -> list[str]:
@@ -765,7 +779,9 @@ def _tried(problem: Problem) -> tuple[dict[str, tuple[int, ...]], bool]:
         with np.errstate(all="ignore"):
             y, cache = problem.run_forward(problem.draw(rng, problem.sizes[0]))
             values = problem.run_backward(rng.standard_normal(np.shape(y)), cache)
-    except (ValueError, TypeError, IndexError, ArithmeticError, Malformed) as error:
+    except ArithmeticError as error:
+        raise ValueError(f"prove: expected a formula that has a value, got the answer: {error}. Correct it.") from None
+    except (ValueError, TypeError, IndexError, Malformed) as error:
         shown = ", ".join(f"{name} ({', '.join(axes)})" for name, axes in problem.inputs.items())
         raise ValueError(
             f"prove: expected shapes that fit ({shown}), got the answer: {error}. "
@@ -823,9 +839,7 @@ def _kind(node: ast.AST) -> str:
 def _literal(node: ast.expr) -> float | None:
     """Return a plain number, with its sign; a fraction of two is one as well."""
     match node:
-        case ast.Constant(value=int() | float()) if type(node.value) in (int, float):
-            value = node.value
-            assert isinstance(value, (int, float))
+        case ast.Constant(value=int() | float() as value):
             return float(value) if abs(value) <= _LARGEST else None
         case ast.UnaryOp(op=ast.USub()):
             value = _literal(node.operand) if not isinstance(node.operand, ast.UnaryOp) else None
