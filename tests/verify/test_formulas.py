@@ -60,9 +60,9 @@ WRONG = [
     ("batch_norm", "gamma", "dy*x_hat", "shape (N, D), expected (D,)"),
     ("batch_norm", "beta", "mean(dy)", "off by a factor 1/N"),
     ("batch_norm", "x", "0", "dx is 0 for all inputs"),
-    ("layer_norm", "x", SHARED, "wrong"),
+    ("layer_norm", "x", SHARED, "term missing: - mean(gamma*dy)/sigma"),
     ("layer_norm", "gamma", "np.sum(dy*x_hat, axis=1)", "shape (N,), expected (D,)"),
-    ("instance_norm", "x", "gamma/sigma * (center(dy) - xhat*sum(dy*xhat))", "x_hat*"),
+    ("instance_norm", "beta", "sum(dy)/N", "off by a factor 1/N"),
     ("rms_norm", "x", "gamma*dy/rms", "term missing"),
     ("affine", "b", "mean(dy)", "off by a factor 1/N"),
     ("relu", "x", "dy", "off by a factor"),
@@ -131,14 +131,13 @@ def test_what_has_no_value_is_not_decided():
     assert prove("dy/(x - x)", of="tanh", wrt="x").word is Word.NOT_DECIDED
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(st.tuples(*[st.sampled_from([0, "1/2", 1, 1, 2])] * 3))
-@example((1, 1, 1))
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(st.tuples(*[st.sampled_from(["0", "1/2", "1", "2"])] * 2))
+@example(("1", "1"))
 def test_proved_exactly_where_the_coefficients_are_right(coefficients):
-    a, b, c = coefficients
-    formula = f"gamma/sigma * ({a}*dy - {b}*mean(dy) - {c}*x_hat*mean(dy*x_hat))"
-    right = coefficients == (1, 1, 1)
-    assert prove(formula, of="batch_norm", wrt="x").word is (Word.PROVED if right else Word.DISPROVED)
+    a, b = coefficients
+    verdict = prove(f"({a}*gamma*dy - {b}*x_hat*mean(gamma*dy*x_hat))/rms", of="rms_norm", wrt="x")
+    assert verdict.word is (Word.PROVED if coefficients == ("1", "1") else Word.DISPROVED)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_proved_exactly_where_the_coefficients_are_right(coefficients):
         ("gamma/sigma * H @ dy", "batch_norm", "x", "Put brackets around what @ joins"),
         ("I", "batch_norm", "x", "Write I @ dy"),
         ("I + 1", "batch_norm", "x", "expected a matrix beside I"),
-        ("dy", "y + 1", "x", "expected a name of the formula of=..."),
+        ("dy", "x + q", "x", "expected a name of the formula of=..."),
         ("dy", "gamma*2", "x", "expected of to be a formula of x"),
         ("sum(dy, axis=N)", "tanh", "x", "expected axis as a plain value"),
         ("center(dy, axis=0)", "tanh", "x", "Write v - mean(v, axis=0)."),
@@ -222,6 +221,8 @@ HOSTILE = [
     "None",
     "...",
     "1e999",
+    "2/" * 20 + "(x)" + "**2" * 20,
+    "1/(" * 19 + "x" + ")**2" * 19,
     "9**9**9",
     "((9**12)**12)**12",
     "x**dy",
@@ -262,7 +263,7 @@ WORDS = [
 ]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)))
 def test_any_text_gives_a_verdict_or_a_refusal(text):
     for expression, of, wrt in ((text, "tanh", "x"), ("dy", text, "x"), ("dy", "tanh", text)):
@@ -287,7 +288,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(TREES)
 @example("(1 - y*y)*dy")
 @example("dy - dy*y**2")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import keyword
 import math
 import re
 import unicodedata
@@ -320,12 +321,13 @@ def _layer(of: str, shapes: Mapping[str, str] | None) -> _Layer:
         if shapes is not None:
             raise ValueError(f"prove: expected no shapes for {_TITLES[word]}, got some. They are for a formula of=....")
         return _LAYERS[_TITLES[word]]
-    told = dict(shapes) if shapes is not None else {}
+    told = {str(name): str(shape) for name, shape in shapes.items()} if shapes is not None else {}
     for name, shape in told.items():
-        if not re.fullmatch(r"[A-Z]( [A-Z])*|eps", str(shape)) or not re.fullmatch(r"[a-z][a-z_0-9]*", str(name)):
+        taken = keyword.iskeyword(name) or name in ("np", "dy", "y", "v", "blocks")
+        if taken or not re.fullmatch(r"[A-Z]( [A-Z])*|eps", shape) or not re.fullmatch(r"[a-z][a-z_0-9]*", name):
             raise ValueError(
                 f"prove: expected shapes such as x='N D' or e='eps', got {name!r}: {shape!r}. "
-                "Write a small letter for the name and capital letters for the axes."
+                "Write a small letter for a name that is not taken, and capital letters for the axes."
             )
     known = {"x": "N D", "t": "N D", "w": "D M", "b": "D", "gamma": "D", "beta": "D", "eps": "eps", **told}
     if of.strip().isidentifier() and of.strip() not in known:
@@ -432,6 +434,9 @@ class _Reader:
                 part = inner._replace(text=_negated(inner.text), eye=_negated(inner.eye))
             case ast.BinOp(op=ast.Pow()):
                 part = self._power(node, depth)
+            case ast.BinOp(op=ast.Div(), right=ast.BinOp(op=ast.Pow()) as divisor):
+                left = self._part(node.left, depth)
+                part = self._power(divisor, depth, above=left)
             case ast.BinOp() if type(node.op) in _OPERATORS:
                 left, right = self._part(node.left, depth), self._part(node.right, depth)
                 part = self._binary(_OPERATORS[type(node.op)], left, right)
@@ -469,7 +474,7 @@ class _Reader:
         if type(value) not in (int, float):
             self._refuse("numbers and names", _shown(value), "Take it out.")
         assert isinstance(value, (int, float))
-        if not math.isfinite(value) or (value and not 1 / _LARGEST <= abs(value) <= _LARGEST):
+        if value and not 1 / _LARGEST <= abs(value) <= _LARGEST:
             self._refuse("numbers between 1e-9 and 1e9, or 0", "another one", "Use moderate numbers.")
         return _Part(repr(value), scalar=True, degree=1)
 
@@ -541,7 +546,8 @@ class _Reader:
         text, eye = (None if t is None else f"({t} {sign} {number.text})" for t in (matrix.text, matrix.eye))
         return _Part(text, eye, False, terms, degree)
 
-    def _power(self, node: ast.BinOp, depth: int) -> _Part:
+    def _power(self, node: ast.BinOp, depth: int, above: _Part | None = None) -> _Part:
+        """Return a power, or what stands above it divided by it."""
         base = self._plain(node.left, depth)
         value = _literal(node.right)
         if value is None or abs(value) > _POWERS or (2 * value) % 1:
@@ -550,8 +556,18 @@ class _Reader:
             )
         n = math.ceil(abs(value))
         terms = math.comb(base.terms + n - 1, n) if value > 0 and value % 1 == 0 else 1
-        shown = repr(int(value) if value % 1 == 0 else value)
-        return _Part(f"({base.text} ** {shown})", None, base.scalar, terms, max(1, n) * base.degree)
+
+        def powered(exponent: float) -> str:
+            return f"({base.text} ** {int(exponent) if exponent % 1 == 0 else exponent})"
+
+        part = _Part(powered(value), None, base.scalar, terms, max(1, n) * base.degree)
+        if above is None:
+            return part
+        quotient = self._binary("/", above, part)
+        if above.eye is not None or base.scalar:
+            return quotient
+        # symbols keep a power below the line only where it is written as one
+        return quotient._replace(text=f"({above.text} * {powered(-value)})")
 
     def _subscript(self, node: ast.Subscript, depth: int) -> _Part:
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
