@@ -2,7 +2,7 @@
 
 import pytest
 
-from xhat.verify import checking, library
+from xhat.verify import formulas, library
 from xhat.verify.library import Row
 from xhat.verify.report import Verdict, Word
 
@@ -81,7 +81,7 @@ def test_a_formula(xhat, monkeypatch, word, code):
         asked.append((expression, of, wrt))
         return Verdict("dx", word, "for all N and D", counterexample="x = 1/2")
 
-    monkeypatch.setattr(checking, "prove", prove)
+    monkeypatch.setattr(formulas, "prove", prove)
     done = xhat("prove", "--formula", "2 * dy", "--of", "batch_norm", "--wrt", "x")
     assert asked == [("2 * dy", "batch_norm", "x")]
     assert (done.code, done.out) == (code, f"{word}  for all N and D\nfor example: x = 1/2\n")

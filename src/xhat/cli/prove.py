@@ -39,10 +39,10 @@ def prove(
 
 
 def _prove_formula(formula: str, of: str, wrt: str) -> int:
-    from xhat.verify import checking  # not above: the other commands start without the engines
+    from xhat.verify import formulas  # not above: the other commands start without the engines
 
     with refusing(2):
-        verdict = checking.prove(formula, of=of, wrt=wrt)
+        verdict = formulas.prove(formula, of=of, wrt=wrt)
     say(f"{verdict.word}  {verdict.message}", style="green" if _holds(verdict) else "red")
     if verdict.counterexample:
         say(f"for example: {verdict.counterexample}")
