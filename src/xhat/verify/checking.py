@@ -510,9 +510,9 @@ class _File:
                 ours = located is not None and (located.side == "backward") == verdict.is_gradient
                 lines = [known, verdict.message] if known is not None else [verdict.message]
                 if located is not None and ours:
-                    lines.append(
-                        f"first wrong line: {self.source.lines.get(located.line, located.line)}: {located.message}"
-                    )
+                    where = self.source.lines.get(located.line, f"line {located.line}")
+                    new = located.message not in lines
+                    lines.append(f"the first wrong line is {where}{f': {located.message}' if new else ''}")
                 line = located.line if located is not None and ours else verdict.line
                 verdict = replace(verdict, message="\n".join(dict.fromkeys(lines)), line=line)
             told.append(verdict)

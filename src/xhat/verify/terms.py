@@ -6,7 +6,6 @@ and sum(...) over the axes that are averaged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -201,16 +200,8 @@ class Words:
 
     def assumptions(self) -> list[str]:
         """Return what the proof rests on, in words."""
-        told: list[str] = []
-        for text in self._space.assumptions:
-            told.append(re.sub(r"\$\w+(\[[^\]]*\])?|\$\[[^\]]*\]", self._replaced, text))
+        told = [text.format("" if poly is None else self.sum(poly)) for text, poly in self._space.assumptions]
         return list(dict.fromkeys(told))
-
-    def _replaced(self, match: re.Match[str]) -> str:
-        name = match[0]
-        if name in self._sigma:
-            return self.sum(self._space.named[name].poly)
-        return self.name(("e", name, ()))
 
     def meaning(self) -> list[str]:
         """Return what sigma and mu are: "sigma^2 = mean((x - mu)^2) + eps"."""

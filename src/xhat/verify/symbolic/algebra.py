@@ -114,7 +114,7 @@ class Space:
     def __init__(self) -> None:
         self.dims: dict[int, str] = {}
         self.named: dict[str, Named] = {}
-        self.assumptions: dict[str, None] = {}
+        self.assumptions: list[tuple[str, Poly | None]] = []
         self.literals: dict[float, Fraction] = {}
         self.positive: set[tuple[str, str]] = set()
         self.idempotent: set[str] = set()
@@ -158,9 +158,15 @@ class Space:
         indices = [bound.get(k) or self.index(dim) for k, dim in enumerate(dims)]
         self.sum_rule(("S", tuple(dims[k] for k in along), ((entry(name, indices), 1),)), self.number(1))
 
-    def assume(self, text: str) -> None:
-        """Record what the proof rests on."""
-        self.assumptions[text] = None
+    def assume(self, text: str, poly: Poly | None = None) -> None:
+        """Record what the proof rests on: "{} > 0" for a polynomial, say."""
+        if (text, poly) not in self.assumptions:
+            self.assumptions.append((text, poly))
+
+    def _meaning(self, factor: Factor) -> Poly:
+        """Return what a name stands for; a factor without one stands for itself."""
+        named = self.named.get(factor[1]) if factor[0] != "S" else None
+        return named.poly if named is not None and named.kind == "power" else Poly(self, {((factor, 1),): Fraction(1)})
 
     # --- products -----------------------------------------------------------------------------------------------
 
@@ -279,7 +285,7 @@ class Space:
             self.positive.add(factor[:2])
             named = self.named.get(factor[1])
             if named is None or not self._is_sum_of_positives(named.poly):
-                self.assume(f"{factor[1]} > 0")
+                self.assume("{} > 0", self._meaning(factor))
 
     def take_nonzero(self, factor: Factor) -> None:
         """Let a named quantity be other than 0: because it is, or by assumption."""
@@ -287,7 +293,7 @@ class Space:
         if named is not None and self._is_sum_of_positives(named.poly):
             self.positive.add(factor[:2])
         elif not self.is_positive(factor):
-            self.assume(f"{factor[1]} != 0")
+            self.assume("{} != 0", self._meaning(factor))
 
     def _is_sum_of_positives(self, poly: Poly) -> bool:
         """Whether no term is below 0, and one is above."""

@@ -129,7 +129,7 @@ class Size:
         raise Unsupported("a size was asked for as a plain number")
 
     def __bool__(self) -> bool:
-        self.poly.space.assume(f"{self!r} > 0")
+        self.poly.space.assume("{} > 0", self.poly)
         return True
 
     def __eq__(self, other: object) -> bool:
@@ -1086,7 +1086,7 @@ def _positive(value: Poly) -> Poly:
 
 def _zero(value: Poly) -> Poly:
     if value.terms and value.constant is None:
-        value.space.assume(f"{write(value)} is nowhere exactly 0")
+        value.space.assume("{} is nowhere exactly 0", value)
     return value.space.number(int(not value.terms))
 
 
@@ -1097,7 +1097,7 @@ def _indicator(value: Poly) -> Poly:
     if len(space.named) > known:
         name = next(reversed(space.named))
         space.idempotent.add(name)
-        space.assume(f"{write(value)} is nowhere exactly 0")
+        space.assume("{} is nowhere exactly 0", value)
     return mask
 
 
@@ -1209,14 +1209,3 @@ def tanh(poly: Poly) -> Poly:
         return p.space.name("tanh", p * sign) * sign
 
     return poly.along(value, lambda p: p.space.number(1) - value(p) * value(p))
-
-
-def write(poly: Poly) -> str:
-    """Return a polynomial in plain characters, for assumptions."""
-
-    def one(f: tuple[Any, ...], p: Any) -> str:
-        text = f[1] if f[0] != "S" else f"sum({'*'.join(one(g, q) for g, q in f[2])})"
-        return text if p == 1 else f"{text}^{p}"
-
-    terms = ["*".join([str(c)] * (c != 1 or not m) + [one(f, p) for f, p in m]) for m, c in poly.terms.items()]
-    return " + ".join(terms[:4]) + (" + ..." if len(terms) > 4 else "") or "0"

@@ -168,7 +168,7 @@ class _Run:
             values.setdefault(name, Size(space.symbol(name, positive=True)))
         for name in problem.scalars:
             values[name] = Symbolic.scalar(space.symbol(name, positive=True))
-            space.assume(f"{name} > 0")
+            space.assume("{} > 0", space.symbol(name))
         for sizes in problem.sizes[:1]:
             for name, value in sizes.items():
                 values.setdefault(name, value)  # a stride: no length of an axis
