@@ -134,9 +134,9 @@ class Rebinding:
             copy: list[Any] = self._remember(value, [])
             copy.extend(map(self._copy, items))
             return copy
-        kind: Any = type(value)
-        if issubclass(kind, tuple) and hasattr(kind, "_make"):  # a named tuple may hold functions too
-            return self._remember(value, cast(Any, kind)._make(map(self._copy, value)))
+        if isinstance(value, tuple) and hasattr(cast(Any, value), "_make"):  # a named tuple may hold functions too
+            items = cast("list[Any]", value)
+            return self._remember(value, cast(Any, type(items))._make(map(self._copy, items)))
         if type(value) in (dict, collections.defaultdict, collections.OrderedDict):
             mapping = cast("dict[Any, Any]", value)
             fresh = self._remember(mapping, mapping.copy())
