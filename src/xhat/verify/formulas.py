@@ -289,7 +289,7 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
     >>> formula = "gamma/sigma * (center(dY) - Xhat*mean(dY*Xhat))"
     >>> verdict = xhat.verify.formulas.prove(formula, of="batch_norm", wrt="x")
     >>> str(verdict.word), verdict.message.splitlines()[0]
-    ('PROVED', 'for all D and N')
+    ('PROVED', 'for all N and D')
     >>> verdict = xhat.verify.formulas.prove("gamma/sigma * center(dY)", of="batch_norm", wrt="x")
     >>> str(verdict.word), verdict.message.splitlines()[0]
     ('DISPROVED', 'term missing: - gamma*x_hat*mean(x_hat*dy)/sigma')
@@ -311,7 +311,8 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
     why = [finding.message for finding in report.findings] if verdict.word is Word.NOT_DECIDED else []
     message = "\n".join(filter(None, [verdict.message, *why, read]))
     message = re.sub(r"\bdout\b", "dy", message.replace("your forward", layer.title))
-    return replace(verdict, message=message, line=None)
+    shown = verdict.counterexample and re.sub(r"\bdout\b", "dy", verdict.counterexample)
+    return replace(verdict, message=message, line=None, counterexample=shown)
 
 
 def _layer(of: str, shapes: Mapping[str, str] | None) -> _Layer:
