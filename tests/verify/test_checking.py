@@ -123,8 +123,8 @@ class TestCheck:
         assert {name: str(verdict.word) for name, verdict in report.verdicts.items()} == dict.fromkeys(
             ("out", "dx", "dgamma", "dbeta"), "PROVED"
         )
-        assert report.verdicts["dx"].message.splitlines() == ["for all D and N", "assuming eps > 0"]
-        assert "for all D and N" in report.text()
+        assert report.verdicts["dx"].message.splitlines() == ["for all N and D", "assuming eps > 0"]
+        assert "for all N and D" in report.text()
 
     def test_a_missing_term_is_named(self) -> None:
         report = xhat.verify.check(forward, without_the_mean, layer="batch_norm")

@@ -266,6 +266,7 @@ ELEMENTWISE = {
     ),
     "leaky relu": (lambda x: np.where(x > 0, x, 0.1 * x), lambda u, x: u * np.where(x > 0, 1, 0.1)),
     "abs": (np.abs, lambda u, x: u * np.sign(x)),
+    "sigmoid over a square": (lambda x: 1 / (1 + np.exp(-x)), lambda u, x: u * np.exp(-x) / (1 + np.exp(-x)) ** 2),
     "cube": (lambda x: x**3, lambda u, x: 3 * u * x**2),
     "log": (np.log, lambda u, x: u / x),
     "reciprocal root": (lambda x: 1 / np.sqrt(x * x + 1), lambda u, x: -u * x * (x * x + 1) ** -1.5),

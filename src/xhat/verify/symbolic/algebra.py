@@ -641,6 +641,8 @@ class Poly:
         content = poly.content(exponent.denominator != 1)
         divided = poly * content.power(Fraction(-1))
         space = self.space
+        if exponent.denominator == 1 and (root := _square_root(divided)) is not None:
+            return root.power(2 * exponent) * content.power(exponent)
         ((((factor, _),), _),) = space.named_power(divided).terms.items()
         if exponent.denominator == 1:
             space.take_nonzero(factor)
@@ -748,6 +750,33 @@ def _number_power(value: Fraction, exponent: Fraction) -> Fraction:
         root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
         return root**exponent.numerator
     raise Unsupported(f"the root of {value}, which is no rational number")
+
+
+def _square_root(poly: Poly) -> Poly | None:
+    """Return a polynomial whose square this one is, so that 1/(1 + e)^2 and (1/(1 + e))^2 become one."""
+    space = poly.space
+    variables = sorted({f for monomial in poly.terms for f, _ in monomial})
+    left = {tuple(dict(m).get(f, 0) for f in variables): c for m, c in poly.terms.items()}
+    lead = max(left)
+    if any(Fraction(p).denominator != 1 or p % 2 for p in lead) or not _is_square(left[lead]):
+        return None
+    first = tuple(p // 2 for p in lead)
+    root = {first: _number_power(left[lead], Fraction(1, 2))}
+    for _ in range(len(left) + 1):  # the next term of the root stands in the leading one of what is left
+        rest = dict(left)
+        for a, x in root.items():
+            for b, y in root.items():
+                both = tuple(p + q for p, q in zip(a, b, strict=True))
+                rest[both] = rest.get(both, Fraction(0)) - x * y
+        rest = {m: c for m, c in rest.items() if c}
+        if not rest:
+            return Poly(space, {_sorted(dict(zip(variables, m, strict=True))): c for m, c in root.items()})
+        top = max(rest)
+        term = tuple(p - q for p, q in zip(top, first, strict=True))
+        if term in root or term > first:
+            return None
+        root[term] = rest[top] / (2 * root[first])
+    return None
 
 
 def _is_square(value: Fraction) -> bool:
