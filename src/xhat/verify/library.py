@@ -43,7 +43,7 @@ class Row(NamedTuple):
     """What one engine says of one gradient."""
 
     layer: str  # "batch_norm"
-    case: str  # "x (N, C), gamma (C), beta (C)"
+    case: str  # "(N, C) with gamma, beta"
     what: str  # "dx"
     engine: str  # "symbols", "exact numbers"
     verdict: Verdict
@@ -84,11 +84,10 @@ def prove_layers(names: Sequence[str] = ()) -> Iterator[Row]:
 
     Examples
     --------
-    >>> from xhat.verify.library import prove_layers
-    >>> for row in prove_layers(["flatten"]):
+    >>> for row in prove_layers(["squared_error"]):
     ...     print(row.case, row.what, row.engine, row.verdict.word)
-    ...     break
-    x (N, H, W, L) dx symbols PROVED
+    (N, C) dpredictions symbols PROVED
+    (N, C) dpredictions exact numbers EXACT
     """
     layers = {name_of(layer): layer for layer in LAYERS}
     known = [*layers, *LOSSES]

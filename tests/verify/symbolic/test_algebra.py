@@ -193,7 +193,11 @@ def test_entries_of_a_sum() -> None:
 def test_squares_are_seen() -> None:
     model = Model()
     one = model.space.number(1)
-    for root in (one + model.x, model.x * 2 - model.g * model.u + one, model.x + model.space.sum_over(model.x, [model.i])):
+    for root in (
+        one + model.x,
+        model.x * 2 - model.g * model.u + one,
+        model.x + model.space.sum_over(model.x, [model.i]),
+    ):
         inverse = root.power(Fraction(-1))
         assert (root * root).power(Fraction(-1)) == inverse * inverse
     assert ((one + model.x) * (one + model.g)).power(Fraction(-1)).names() != {"x", "g"}
