@@ -343,7 +343,7 @@ def test_a_number_is_true_where_it_is_not_0(factor: Any, right: bool) -> None:
         given=("w",),
     )
     assert verdicts(question) == {"dx": right}
-    assert any("is nowhere exactly 0" in told for told in prove(question).space.assumptions)
+    assert any("is nowhere exactly 0" in told for told, _ in prove(question).space.assumptions)
 
 
 def test_a_number_that_may_be_0_for_many_inputs_is_no_condition() -> None:
