@@ -23,7 +23,7 @@ def kept(objects: Iterable[Any], space: Space) -> Any:
 class _Reader:
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int, tuple[int, Any]] = {}  # by id, and so kept alive
 
     def of(self, value: Any) -> Any:
         if isinstance(value, _PLAIN):
@@ -33,10 +33,10 @@ class _Reader:
         if isinstance(value, Size):
             return "size", repr(value)
         if isinstance(value, np.ndarray):
-            return "array", value.shape, value.tobytes()
+            return "array", repr(cast(Any, value).shape), value.tobytes()
         if id(value) in self._seen:
-            return "again", self._seen[id(value)]
-        self._seen[id(value)] = len(self._seen)
+            return "again", self._seen[id(value)][0]
+        self._seen[id(value)] = len(self._seen), value
         if isinstance(value, dict):
             items = cast("dict[Any, Any]", value).items()
             return "dict", tuple((repr(key), self.of(item)) for key, item in items if key != "__builtins__")
@@ -47,8 +47,12 @@ class _Reader:
         if isinstance(value, types.ModuleType):
             return "name", value.__name__
         if isinstance(value, type):
-            own = {} if value.__module__ == "builtins" else vars(value)
+            own = cast("dict[str, Any]", {} if value.__module__ == "builtins" else vars(value))
             return "class", value.__qualname__, self.of({k: v for k, v in own.items() if not k.startswith("__")})
+        if isinstance(value, staticmethod | classmethod | types.MethodType):
+            return "method", self.of(cast(Any, value).__func__)
+        if isinstance(value, property):
+            return "property", self.of([value.fget, value.fset, value.fdel])
         if isinstance(value, types.FunctionType):
             code = value.__code__
             inside = [value.__dict__, value.__defaults__, value.__kwdefaults__, value.__closure__]
