@@ -379,6 +379,8 @@ STATES = {
     ),
     "a counter of a class": ("class Box: n = 0", "Box.n += 1", "if Box.n > 9: dx = dx * 2"),
     "a counter in a default": ("def f(n=[0]):\n    n[0] += 1\n    return n[0]", "f()", "if f() > 9: dx = dx * 2"),
+    "a clock": ("import time\nseconds = 0.0", "global seconds; seconds += time.time()", "pass"),
+    "a list in a default": ("def f(v, seen=[]):\n    seen.append(v)\n    return sum(seen)", "pass", "dx = f(dx)"),
     "the first input": ("first = None", "global first; first = x.sum() if first is None else first", "dx = dx * first"),
     "the last input": ("last = 0", "global last; last = x", "dx = dx + last - x"),
     "the sum of inputs": ("total = 0", "global total; total = total + x.sum()", "dx = dx + total - x.sum()"),

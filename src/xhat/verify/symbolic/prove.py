@@ -273,9 +273,9 @@ class _Run:
                 undecided[gradient] = (f"{error}", None)
         return result, undecided
 
-    def _upstream(self) -> Symbolic:
+    def _upstream(self, name: str = UPSTREAM) -> Symbolic:
         axes, space = self.y.axes, self.space
-        return Symbolic.of(space.entry(UPSTREAM, _flat(axes)) if axes else space.symbol(UPSTREAM), axes)
+        return Symbolic.of(space.entry(name, _flat(axes)) if axes else space.symbol(name), axes)
 
     def _depends_on_no_other_call(self, returned: Mapping[str, Any]) -> None:
         """Refuse functions that keep something between calls, unless calls with other inputs change nothing.
@@ -288,6 +288,7 @@ class _Run:
         for others in (True, False, True):
             self.world.begin()
             passes.append(again.run_forward(self.values(others=others)))
+        again.run_backward(self._upstream("$other dout"), passes[0][1])
         y, cache = passes[1]
         result = [y, dict(again.run_backward(self._upstream(), cache))]
         first = kept([self.y, dict(returned)], space), kept(self.copied.copies, space)
