@@ -41,7 +41,7 @@ class _Reader:
             items = cast("dict[Any, Any]", value).items()
             return "dict", tuple((repr(key), self.of(item)) for key, item in items if key != "__builtins__")
         if isinstance(value, _MANY):
-            return type(value).__name__, tuple(self.of(item) for item in cast("list[Any]", value))
+            return type(cast(object, value)).__name__, tuple(self.of(item) for item in cast("list[Any]", value))
         if isinstance(value, types.CellType):
             return "cell", self.of(value.cell_contents) if value != types.CellType() else None
         if isinstance(value, types.ModuleType):
