@@ -102,7 +102,7 @@ def test_the_worst_file_decides(xhat, write):
     assert done.code == 2
     told = " ".join(done.out.split())
     assert "! ERROR ModuleNotFoundError: No module named 'nothing_of_this_name' (line 1)" in told
-    assert told.endswith("3 files: 1 of 2 outputs and gradients proved, 1 disproved, 1 not to be checked")
+    assert told.endswith("3 files: 1 of 2 outputs and gradients exact or proved, 1 disproved, 1 not to be checked")
 
 
 def test_a_report_that_a_student_understands(xhat, write):
@@ -129,7 +129,7 @@ def test_a_report_that_a_student_understands(xhat, write):
           your code printed:
           | looking
 
-          1 of 2 outputs and gradients proved, 1 disproved, 1 to change besides
+          1 of 2 outputs and gradients exact or proved, 1 disproved, 1 to change besides
         """)  # fmt: skip
     assert done.code == 1
 

@@ -123,8 +123,8 @@ class TestCheck:
         assert {name: str(verdict.word) for name, verdict in report.verdicts.items()} == dict.fromkeys(
             ("out", "dx", "dgamma", "dbeta"), "PROVED"
         )
-        assert report.verdicts["dx"].message.splitlines() == ["for all D and N", "assuming eps > 0"]
-        assert "for all D and N" in report.text()
+        assert report.verdicts["dx"].message.splitlines() == ["for all N and D", "assuming eps > 0"]
+        assert "for all N and D" in report.text()
 
     def test_a_missing_term_is_named(self) -> None:
         report = xhat.verify.check(forward, without_the_mean, layer="batch_norm")
@@ -132,7 +132,7 @@ class TestCheck:
         assert report.verdicts["dx"].message.startswith("term missing: - gamma*mean(dout)/sigma\n")
         assert report.verdicts["dgamma"].word is Word.PROVED
 
-    @pytest.mark.parametrize(("level", "word"), [("numeric", "AGREES"), ("exact", "EXACT"), ("proof", "PROVED")])
+    @pytest.mark.parametrize(("level", "word"), [("numeric", "AGREES"), ("exact", "PROVED"), ("proof", "PROVED")])
     def test_levels(self, level: str, word: str) -> None:
         report = xhat.verify.check(forward, backward, layer="batch_norm", level=level)
         assert report.ok
@@ -147,7 +147,7 @@ class TestCheck:
             xhat.verify.assert_gradient(forward, without_the_mean, layer="batch_norm")
 
     def test_what_is_not_known_is_asked_for(self) -> None:
-        with pytest.raises(ValueError, match="declar"):
+        with pytest.raises(ValueError, match="shapes="):
             xhat.verify.check(lambda p, q, r, s: (p, q), lambda d, c: d)
         with pytest.raises(ValueError, match="expected layer"):
             xhat.verify.check(forward, backward, layer="batchnormm")

@@ -66,7 +66,7 @@ def check(
         str | None,
         _one_of(_SPECS, "Whose signatures they have; none: only whether the gradient is that of the forward pass."),
     ] = None,
-    level: Annotated[str, _one_of(_LEVELS, "What is asked for; each is stronger than the one before.")] = "proof",
+    level: Annotated[str, _one_of(_LEVELS, "What every gradient must reach; numeric runs floats alone.")] = "exact",
     format: Annotated[str, _one_of(list(_FORMATS), "How the report is written.")] = "text",
     output: Annotated[Path | None, typer.Option(help="Write the report to a file.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each pair.")] = 10.0,
@@ -89,7 +89,7 @@ def check(
     4 a limit of time or memory was hit, or the code ended its process;
     1 something is wrong;
     3 nothing is wrong, but the level was not reached;
-    0 all outputs and gradients reached the level.
+    0 all gradients reached the level, and nothing is wrong.
     """
     limits = _Limits(timeout, _bytes(memory))
     settings = Settings(pair, spec, Level[level.upper()], seed)

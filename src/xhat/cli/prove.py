@@ -39,10 +39,10 @@ def prove(
 
 
 def _prove_formula(formula: str, of: str, wrt: str) -> int:
-    from xhat.verify import checking  # not above: the other commands start without the engines
+    from xhat.verify import formulas  # not above: the other commands start without the engines
 
     with refusing(2):
-        verdict = checking.prove(formula, of=of, wrt=wrt)
+        verdict = formulas.prove(formula, of=of, wrt=wrt)
     say(f"{verdict.word}  {verdict.message}", style="green" if _holds(verdict) else "red")
     if verdict.counterexample:
         say(f"for example: {verdict.counterexample}")
@@ -50,21 +50,21 @@ def _prove_formula(formula: str, of: str, wrt: str) -> int:
 
 
 def _prove_layers(names: list[str]) -> int:
-    from xhat.verify import checking  # not above: the other commands start without the engines
+    from xhat.verify import library  # not above: the other commands start without the engines
 
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None, pulse_style="green"),
-        TextColumn("{task.completed:.0f} gradients"),
+        TextColumn("{task.completed:.0f} verdicts"),
         TimeElapsedColumn(),
         console=errors,
         transient=True,
         disable=not errors.is_terminal,
     )
-    rows: list[checking.Row] = []
+    rows: list[library.Row] = []
     with refusing(2), bar:
         shown = bar.add_task("", total=None)
-        for row in checking.prove_layers(names):
+        for row in library.prove_layers(names):
             rows.append(row)
             bar.update(shown, advance=1, description=f"{row.layer} {row.what}")
     show(
@@ -73,10 +73,12 @@ def _prove_layers(names: list[str]) -> int:
         [(row.layer, row.case, row.what, row.engine, str(row.verdict.word), f"{row.ms:.1f}") for row in rows],
         left=5,
     )
-    missed = [row for row in rows if not _holds(row.verdict)]
+    missed = library.undecided(rows)
     for row in missed:
         say(f"{row.layer} {row.case} {row.what}: {row.verdict.word}. {row.verdict.message}", style="red")
-    say(f"{len(rows) - len(missed)} of {len(rows)} proved or exact, in {sum(row.ms for row in rows) / 1000:.1f} s")
+    gradients = {row.gradient for row in rows}
+    held = len(gradients) - len({row.gradient for row in missed})
+    say(f"{held} of {len(gradients)} gradients proved or exact, in {sum(row.ms for row in rows) / 1000:.1f} s")
     return 1 if missed or not rows else 0
 
 

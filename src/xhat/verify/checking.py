@@ -109,7 +109,7 @@ def check(
     layer: str | None = None,
     shapes: Mapping[str, Any] | None = None,
     spec: str | None = None,
-    level: Level | str = Level.PROOF,
+    level: Level | str = Level.EXACT,
     name: str | None = None,
     seed: int = 0,
 ) -> Report:
@@ -132,7 +132,8 @@ def check(
     spec : {"cs231n", "torch", "none"}, optional
         Whose signatures they have.
     level : {"numeric", "exact", "proof"}
-        How far to go.
+        What is asked for. "numeric" runs the code on floats alone; otherwise all engines run, and what can be proved is
+        proved.
     name : str, optional
         What the pair is called. Default: from the name of the forward.
     seed : int
@@ -170,7 +171,7 @@ def assert_gradient(
     forward: Callable[..., Any],
     backward: Callable[..., Any] | None = None,
     *,
-    level: Level | str = Level.PROOF,
+    level: Level | str = Level.EXACT,
     **options: Any,
 ) -> None:
     """Raise an AssertionError that explains what is wrong, unless the level is reached.
@@ -208,7 +209,7 @@ def check_file(
     *,
     pair: str | None = None,
     spec: str | None = None,
-    level: Level = Level.PROOF,
+    level: Level = Level.EXACT,
     seed: int = 0,
     time_left: Callable[[], float] = lambda: math.inf,
     on_pair: Callable[[PairReport], None] = lambda _: None,
@@ -224,7 +225,7 @@ def check_file(
     spec : str, optional
         Whose signatures they have.
     level : Level
-        How far to go.
+        What is asked for; at NUMERIC the code runs on floats alone.
     seed : int
         Draws the points and primes.
     time_left : callable
@@ -287,17 +288,19 @@ class _Examination:
             for sizes in self.problem.sizes:
                 if self.time_left() > _RESERVE:
                     self.exact.append(exact_identity(self.problem, sizes, seed=self.seed))
-        if self.level >= Level.PROOF and not broken and self.time_left() > _RESERVE:
+        if self.level >= Level.EXACT and not broken and self.time_left() > _RESERVE:
             try:
                 self.proof = prove(self.problem)
             except Refusal as refusal:
                 self.refusal = refusal
         self.words = Words(self.proof) if self.proof is not None else None
         self.explained: dict[str, Explanation] = {}
-        verdicts = [self._output(name, verdict) for name, verdict in self.floats.verdicts.items() if name[:1] != "d"]
+        verdicts = [
+            self._output(name, verdict) for name, verdict in self.floats.verdicts.items() if not verdict.is_gradient
+        ]
         verdicts += [self._gradient(name) for name in self.problem.gradients]
         return PairReport(
-            self.spec.name, verdicts, self.floats.findings, self.floats.remarks, evidence=self._evidence()
+            self.spec.name, verdicts, self.floats.findings, evidence=self._evidence(), remarks=self.floats.remarks
         )
 
     def _gradients_judged(self) -> bool:
@@ -319,7 +322,9 @@ class _Examination:
         return (self.spec.layer or self.spec.name).replace("_", " ")
 
     def _for_all(self, said: str = "") -> str:
-        names = sorted({part for axes in self.problem.inputs.values() for axis in axes for part in axis.split("*")})
+        names = list(
+            dict.fromkeys(part for axes in self.problem.inputs.values() for axis in axes for part in axis.split("*"))
+        )
         sizes = [name for name in names if not name.isdecimal()]
         told = " and ".join(filter(None, [", ".join(sizes[:-1]), sizes[-1] if sizes else ""]))
         first = f"for all {told}" if told else "for all inputs"
@@ -357,7 +362,7 @@ class _Examination:
 
     def _why_not(self, name: str) -> tuple[list[str], int | None]:
         """Return why a gradient is not proved, and where."""
-        if self.level < Level.PROOF:
+        if self.level < Level.EXACT:
             return [], None
         if self.refusal is not None:
             return [f"not proved: {self.refusal.why}"], self.refusal.line
@@ -456,12 +461,12 @@ class _File:
         findings = [*findings, *(f for f in report.findings if f.kind not in known)]
         if sides:
             outputs_too = "forward" in sides
-            verdicts = [_if_put_right(v) if outputs_too or v.name[:1] == "d" else v for v in verdicts]
+            verdicts = [_if_put_right(v) if outputs_too or v.is_gradient else v for v in verdicts]
         if any(verdict.wrong for verdict in verdicts):
             verdicts = self._explained(spec, verdicts, examination)
         if any(verdict.wrong for verdict in verdicts) or findings:
             verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
-        return PairReport(found.name, verdicts, findings, report.remarks, found.line, report.evidence)
+        return PairReport(found.name, verdicts, findings, found.line, report.evidence, remarks=report.remarks)
 
     def _with_names_put_right(self, found: FoundPair) -> tuple[str, set[str]]:
         """Return the text with misspelt names as they were meant, so that the rest can be judged, and their sides."""
@@ -502,14 +507,12 @@ class _File:
         for verdict in verdicts:
             if verdict.wrong:
                 known = next((m.message for m in matches if verdict.name in m.parts), None)
-                ours = located is not None and (located.side == "forward") == (verdict.name[:1] != "d")
-                lines = [verdict.message]
-                if known is not None:
-                    lines.append(known)
+                ours = located is not None and (located.side == "backward") == verdict.is_gradient
+                lines = [known, verdict.message] if known is not None else [verdict.message]
                 if located is not None and ours:
-                    lines.append(
-                        f"first wrong line: {self.source.lines.get(located.line, located.line)}: {located.message}"
-                    )
+                    where = self.source.lines.get(located.line, f"line {located.line}")
+                    new = located.message not in lines
+                    lines.append(f"the first wrong line is {where}{f': {located.message}' if new else ''}")
                 line = located.line if located is not None and ours else verdict.line
                 verdict = replace(verdict, message="\n".join(dict.fromkeys(lines)), line=line)
             told.append(verdict)
@@ -539,7 +542,7 @@ class _File:
         if repair is None:
             return verdicts, findings
         if wrong:
-            edit = max(repair.edits) if wrong[0][:1] == "d" else min(repair.edits)  # the cache may be packed anew
+            edit = max(repair.edits) if wrong[0].startswith("d") else min(repair.edits)  # the cache may be packed anew
             line = self.source.line_of(edit.start)
             verdicts = [replace(v, repair=repair.diff, line=line) if v.name == wrong[0] else v for v in verdicts]
         elif findings:
@@ -625,13 +628,13 @@ def _limited(seconds: float) -> Generator[None]:
     def stop(*_: Any) -> None:
         raise _TooLong
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # of the processor: what else the machine does takes nothing away
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _executed(text: str, path: str, *, in_memory: bool = False) -> types.ModuleType:

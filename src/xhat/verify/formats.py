@@ -190,6 +190,7 @@ def pair_as_json(pair: PairReport) -> dict[str, Any]:
             for v in pair.verdicts
         ],
         "findings": [{"kind": f.kind, "message": f.message, "line": f.line, "repair": f.repair} for f in pair.findings],
+        "remarks": [{"kind": f.kind, "message": f.message, "line": f.line} for f in pair.remarks],
         "evidence": plain(pair.evidence),
     }
 
@@ -296,6 +297,10 @@ def pair_from_json(values: Any) -> PairReport:
             _typed(values["line"], int, None),
             _typed(values["evidence"], dict),
             _typed(values["limit"], str, None),
+            tuple(
+                Finding(_typed(f["kind"], str), _typed(f["message"], str), _typed(f["line"], int, None))
+                for f in _typed(values["remarks"], list)
+            ),
         )
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"from_json: expected a report, got something else ({error}). Check the file again.") from None
@@ -352,6 +357,7 @@ _COLOURS: Mapping[str, str] = {
     "AGREES": "36",
     "DISPROVED": "1;31",
     "NOT DECIDED": "33",
+    "NOTE": "2",
     "FINDING": "1;31",
     "LIMIT": "33",
     "ERROR": "1;31",
@@ -441,6 +447,9 @@ class _Pen:
             first, *rest = f.message.split("\n")
             self._row("FINDING", "!", "", "\n".join([first + place, *rest]), f.kind)
             self._repair(f.repair)
+        for f in pair.remarks:
+            place = f"  ({checked.where(f.line)})" if f.line else ""
+            self._row("NOTE", "-", "", f.message + place, "note")
         if pair.limit is not None:
             self._row("LIMIT", "!", "", _limit(pair.limit))
         if not pair.verdicts and not pair.findings and pair.limit is None:

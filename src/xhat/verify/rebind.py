@@ -139,6 +139,9 @@ class Rebinding:
             copy: list[Any] = self._remember(value, [])
             copy.extend(map(self._copy, items))
             return copy
+        make = _named_tuple(type(value))
+        if make is not None:  # it may hold functions
+            return self._remember(value, make(map(self._copy, value)))
         if type(value) in (dict, collections.defaultdict, collections.OrderedDict):
             mapping = cast("dict[Any, Any]", value)
             fresh = self._remember(mapping, mapping.copy())
@@ -339,6 +342,11 @@ def line_of(error: BaseException, where: Callable[..., Any] | str) -> int | None
             line = step.tb_lineno
         step = step.tb_next
     return line
+
+
+def _named_tuple(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what makes a named tuple of this type out of its items; None if it is another type."""
+    return getattr(kind, "_make", None) if tuple in kind.__mro__ else None
 
 
 def _package(name: str) -> str:

@@ -528,8 +528,9 @@ def _undeclared(name: str, parameters: Sequence[inspect.Parameter], what: str) -
     example = ", ".join(f'"{p.name}": "{"N D" if i == 0 else "D"}"' for i, p in enumerate(parameters[:3]))
     return (
         f"{name}: expected a forward whose parameters are known, got forward({shown}) with an unknown {what!r}. "
-        f'Say in your file what they are: XHAT = {{"{name}": {{{example}}}}}, with the names of the axes of each '
-        'array, "N < C" for class numbers, "eps" for a positive number, or the value itself.'
+        f'Say what they are, in the file: XHAT = {{"{name}": {{{example}}}}}, or in a call: shapes={{{example}}}, '
+        'with the names of the axes of each array, "N < C" for class numbers, "eps" for a positive number, or the '
+        "value itself."
     )
 
 

@@ -6,7 +6,6 @@ and sum(...) over the axes that are averaged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -54,6 +53,7 @@ class Words:
         self._main = proof.centred
         roots = [name for name in proof.space.named if self._is_root(name)]
         self._sigma = {name: "sigma" if len(roots) == 1 else f"sigma{k}" for k, name in enumerate(roots, 1)}
+        self._variances = {name for name, named in proof.space.named.items() if self._is_variance(named.poly)}
 
     def _is_root(self, name: str) -> bool:
         """Whether a name stands for a variance plus something, or another quantity of which roots are taken."""
@@ -61,6 +61,12 @@ class Words:
         return (
             named.kind == "power" and any(known == name for _, known in self._space.positive) and _is_second(named.poly)
         )
+
+    def _is_variance(self, poly: Poly) -> bool:
+        """Whether a polynomial is sigma^2 less a number: what code that forgets eps computes with."""
+        held = {f[1] for monomial in poly.terms for f, _ in monomial}
+        numbers = {m for m in poly.terms if not any(f[1] in self._sigma for f, _ in m)}
+        return len(self._sigma) == 1 and len(poly.terms) == 2 and held >= set(self._sigma) and len(numbers) == 1
 
     def sum(self, poly: Poly) -> str:
         """Return a polynomial in words."""
@@ -78,6 +84,10 @@ class Words:
         sums: list[str] = []
         for factor in [f for f in powers if f[0] == "S"]:
             power = powers.pop(factor)
+            picked = self._picked(factor)
+            if picked is not None:
+                sums.append(_powered(picked, power))
+                continue
             over = list(factor[1])
             mean = power == 1 and all(powers.get(("s", dim), 0) <= -over.count(dim) for dim in over)
             if mean:
@@ -107,6 +117,17 @@ class Words:
         if below:
             text += f"/{below[0]}" if len(below) == 1 else f"/({'*'.join(below)})"
         return f"{'-' if coefficient < 0 else '+'} {text}"
+
+    def _picked(self, factor: Factor) -> str | None:
+        """Return what is picked from a row by its label: "x[y]"."""
+        picks = self._space.picks(factor)
+        if picks is None:
+            return None
+        mask, inside, _ = picks
+        (((chosen, _),),) = mask.terms
+        label = chosen[1].removeprefix("$[").partition("=")[0] if chosen[1].startswith("$[") else "at max"
+        text = self.sum(inside)
+        return f"{text}[{label}]" if text.isidentifier() else f"({text})[{label}]"
 
     def _over(self, factor: Factor) -> str:
         """Return over which axes, where it is not the only way to sum."""
@@ -144,7 +165,9 @@ class Words:
                 above.append(_powered(f"{name}_hat", hats))
             if power - hats:
                 (above if power > 0 else below).append(_powered(f"({name} - mu)", abs(power - hats)))
-        for f, power in sorted(powers.items(), key=str):
+        for f, power in sorted(
+            powers.items(), key=lambda item: (item[0][1] not in self._space.dims.values(), str(item))
+        ):
             if power:
                 (above if power > 0 else below).append(_powered(self.name(f), abs(power)))
         return above, below
@@ -165,6 +188,8 @@ class Words:
         if named is None:
             return name.removeprefix("$")
         inside = self.sum(named.poly)
+        if named.kind == "power" and name in self._variances:
+            return "var"
         if named.kind == "power":
             return f"({inside})" if len(named.poly.terms) > 1 else inside
         if named.kind == "positive":
@@ -175,22 +200,15 @@ class Words:
 
     def assumptions(self) -> list[str]:
         """Return what the proof rests on, in words."""
-        told: list[str] = []
-        for text in self._space.assumptions:
-            told.append(re.sub(r"\$\w+(\[[^\]]*\])?|\$\[[^\]]*\]", self._replaced, text))
+        told = [text.format("" if poly is None else self.sum(poly)) for text, poly in self._space.assumptions]
         return list(dict.fromkeys(told))
-
-    def _replaced(self, match: re.Match[str]) -> str:
-        name = match[0]
-        if name in self._sigma:
-            return self.sum(self._space.named[name].poly)
-        return self.name(("e", name, ()))
 
     def meaning(self) -> list[str]:
         """Return what sigma and mu are: "sigma^2 = mean((x - mu)^2) + eps"."""
         told = [f"{word}^2 = {self.sum(self._space.named[name].poly)}" for name, word in self._sigma.items()]
         if self._main:
             told.insert(0, f"mu = mean({self._main[0]})")
+        told += [f"var = {self.sum(self._space.named[name].poly)}" for name in self._variances]
         return told
 
 
@@ -286,4 +304,8 @@ def _is_number(monomial: Product) -> bool:
 
 
 def _powered(text: str, power: Any) -> str:
-    return text if power == 1 else f"{text}^{power}"
+    if power == 1:
+        return text
+    if power == Fraction(1, 2):
+        return f"sqrt{text}" if text.startswith("(") else f"sqrt({text})"
+    return f"{text}^{power}" if Fraction(power).denominator == 1 else f"{text}^({power})"

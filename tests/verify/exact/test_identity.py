@@ -229,8 +229,8 @@ def read_before_written(x):
     return y * 1, x
 
 
-def branch(x):
-    return (x if np.sum(x) else 2 * x), x
+def rounded(x):
+    return x * int(np.sum(x)), x
 
 
 calls = []
@@ -244,7 +244,6 @@ def forgetful(x):
 UNDECIDED = {
     "where=": (lambda x: (np.add(x, x, where=False), x), identity, "where= is not modelled"),
     "sum with where=": (lambda x: (x.sum(where=x > 0), x), identity, "where"),
-    "a truth value": (branch, identity, "the truth value of a number"),
     "float()": (lambda x: (x * float(x[0, 0]), x), identity, "rounding to a float"),
     "integers": (lambda x: (x.astype(int) * x, x), identity, "rounding to integers"),
     "a function not modelled": (lambda x: (np.fft.fft(x), x), identity, "np.fft is not modelled"),
@@ -290,8 +289,16 @@ def test_a_root_that_exists_nowhere_is_not_looked_for_without_end(monkeypatch):
 
 
 def test_the_line_is_told():
-    verdict = exact_identity(one_input(branch, identity), {"N": 3, "D": 2}).verdicts["dx"]
-    assert verdict.line == branch.__code__.co_firstlineno + 1
+    verdict = exact_identity(one_input(rounded, identity), {"N": 3, "D": 2}).verdicts["dx"]
+    assert verdict.line == rounded.__code__.co_firstlineno + 1
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1, Word.EXACT), (2, Word.DISPROVED)])
+def test_a_number_is_true_where_it_is_not_0(factor, word):
+    posed = one_input(lambda x: (x if np.sum(x) else 2 * x, x), lambda u, x: factor * u)
+    verdict = exact_identity(posed, {"N": 3, "D": 2}).verdicts["dx"]
+    assert verdict.word is word
+    assert word is Word.DISPROVED or verdict.message.endswith("on the branches taken)")
 
 
 def test_a_gradient_must_have_the_shape_of_its_input():

@@ -391,7 +391,6 @@ REFUSED = {
     "rounding to integers": lambda x: x.astype(np.int32),
     "rounding to a float": lambda x: float(x[0, 0]),
     "rounding": lambda x: int(x[0, 0]),
-    "the truth value": lambda x: bool(x[0, 0]),
     "the power 1/3": lambda x: x ** (1 / 3),
     "a power with an exponent": lambda x: 2 ** x[0, 0],
     "is not a number": lambda x: x + np.inf,

@@ -251,7 +251,6 @@ REFUSED = {
     "float": lambda x: float(x),
     "int": lambda x: int(x),
     "complex": lambda x: complex(x),
-    "bool": lambda x: bool(x),
     "remainder": lambda x: x % 2,
     "floor": lambda x: x // 2,
     "from the right": lambda x: 7 % x,

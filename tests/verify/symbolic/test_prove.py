@@ -266,6 +266,7 @@ ELEMENTWISE = {
     ),
     "leaky relu": (lambda x: np.where(x > 0, x, 0.1 * x), lambda u, x: u * np.where(x > 0, 1, 0.1)),
     "abs": (np.abs, lambda u, x: u * np.sign(x)),
+    "sigmoid over a square": (lambda x: 1 / (1 + np.exp(-x)), lambda u, x: u * np.exp(-x) / (1 + np.exp(-x)) ** 2),
     "cube": (lambda x: x**3, lambda u, x: 3 * u * x**2),
     "log": (np.log, lambda u, x: u / x),
     "reciprocal root": (lambda x: 1 / np.sqrt(x * x + 1), lambda u, x: -u * x * (x * x + 1) ** -1.5),
@@ -300,3 +301,66 @@ def test_what_is_not_modelled_is_refused_with_its_line(name: str) -> None:
         prove(problem(forward, lambda u, x: u, {"x": ("N", "D")}))
     if "np.empty" not in says:
         assert refusal.value.line == forward.__code__.co_firstlineno
+
+
+def hinge(scores: Any, labels: Any) -> Any:
+    margin = scores - np.take_along_axis(scores, labels[:, None], -1) + 1
+    one_hot = np.eye(scores.shape[1])[labels]
+    short = np.where(margin > 0, 1.0, 0.0)
+    loss = (np.where(np.real(margin) > 0, margin, 0).sum(-1) - 1).mean()
+    return loss, (short - one_hot * short.sum(1, keepdims=True)) / labels.size
+
+
+def test_a_column_of_labels_picks_an_entry_of_every_row() -> None:
+    labels = {"labels": ("N", "C")}
+    assert verdicts(problem(hinge, None, {"scores": ("N", "C")}, labels=labels)) == {"dscores": True}
+    wrong = lambda scores, labels: (hinge(scores, labels)[0], 2 * hinge(scores, labels)[1])  # noqa: E731
+    assert verdicts(problem(wrong, None, {"scores": ("N", "C")}, labels=labels)) == {"dscores": False}
+
+
+def test_a_length_is_at_least_1() -> None:
+    forward = lambda x: (x.sum(0) / max(1, len(x)), x)  # noqa: E731
+    for divisor, right in ((lambda n: n, True), (lambda n: max(n, 1), True), (lambda n: 2 * n, False)):
+        backward = lambda u, x, divisor=divisor: u / divisor(len(x)) + 0 * x  # noqa: E731
+        assert verdicts(problem(forward, backward, {"x": ("N", "D")})) == {"dx": right}
+
+
+@pytest.mark.parametrize("bound", [lambda n: max(2, n), lambda n: max(1, n - 1), lambda n: max(n, n)])
+def test_which_of_two_lengths_is_larger_is_not_guessed(bound: Any) -> None:
+    with pytest.raises(Refusal, match="the comparison of the sizes"):
+        prove(problem(lambda x: (x / bound(len(x)), x), lambda u, x: u, {"x": ("N", "D")}))
+
+
+@pytest.mark.parametrize(("factor", "right"), [(lambda total: total, True), (lambda total: 5, False)])
+def test_a_number_is_true_where_it_is_not_0(factor: Any, right: bool) -> None:
+    question = Problem(
+        "weighted",
+        lambda x, w: (x * (w.sum() or 5), w.sum()),
+        lambda u, total: u * factor(total),
+        {"x": ("N",), "w": ("N",)},
+        lambda values: ((values["x"], values["w"]), {}),
+        [{"N": 3}],
+        given=("w",),
+    )
+    assert verdicts(question) == {"dx": right}
+    assert any("is nowhere exactly 0" in told for told in prove(question).space.assumptions)
+
+
+def test_a_number_that_may_be_0_for_many_inputs_is_no_condition() -> None:
+    forward = lambda x: (x if np.maximum(x, 0).sum() else 2 * x, x)  # noqa: E731
+    with pytest.raises(Refusal, match="masks|branch"):
+        prove(problem(forward, lambda u, x: u, {"x": ("N",)}))
+
+
+def test_what_is_given_is_not_differentiated() -> None:
+    question = Problem(
+        "weighted",
+        lambda x, w: ((w * x).sum(0), w),
+        lambda u, w: u * w,
+        {"x": ("N", "D"), "w": ("N", "D")},
+        lambda values: ((values["x"], values["w"]), {}),
+        [{"N": 3, "D": 2}],
+        given=("w",),
+    )
+    assert question.gradients == ("dx",)
+    assert verdicts(question) == {"dx": True}

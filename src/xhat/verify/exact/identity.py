@@ -330,7 +330,7 @@ class _Fields:
         """Return a random point, and the two sides there, or the error, for each input."""
 
         def make(point: _Point) -> tuple[_Point, dict[str, _Difference | Exception]]:
-            return point, {name: _judged(point, name) for name in self._problem.inputs}
+            return point, {name: _judged(point, name) for name in self._problem.differentiated}
 
         return self._found(make, self._sizes, self._wide)
 
@@ -339,7 +339,7 @@ class _Fields:
         ring = Degrees(point.ring)
         posed = _Point(self._problem, ring, point.origin, functools.partial(_entry, ring)).run()
         worst: Any = ring(0)
-        for name in self._problem.inputs:
+        for name in self._problem.differentiated:
             found = _judged(posed, name)
             if isinstance(found, _Difference):
                 worst = max(worst, found.forward - found.backward, key=_weight)
@@ -423,7 +423,7 @@ def exact_identity(
     failure = trials * _log2_failure(degree, max(d.height for d in degrees), roots, bits)
     verdicts = {
         "d" + name: _verdict(problem, fields, name, [trial[name] for trial in found], points, failure, sizes)
-        for name in problem.inputs
+        for name in problem.differentiated
     }
     return _result(fields, points, verdicts, failure, degree, seed, sizes)
 

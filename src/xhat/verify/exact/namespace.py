@@ -667,6 +667,7 @@ class ExactWorld:
         names |= {
             "average": self._average,
             "where": self._where,
+            "real": self._real,
             "einsum": self._einsum,
             "sort": self._sort,
             "count_nonzero": self._count_nonzero,
@@ -731,6 +732,9 @@ class ExactWorld:
         if any(array.dtype.kind in "fO" for array in arrays):
             arrays = [_lifted(array, self._ring) for array in arrays]
         return _wrap(np.where(chosen, *arrays), self._ring)
+
+    def _real(self, value: Any) -> Any:
+        return value if isinstance(value, Num) else _wrap(_array(value, self._ring), self._ring)
 
     def _einsum(self, subscripts: Any, *operands: Any, optimize: Any = None, **named: Any) -> Any:
         del optimize  # only the order of the products, which is all one here

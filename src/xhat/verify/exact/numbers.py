@@ -375,7 +375,8 @@ class Num(ABC):
         return self
 
     def __bool__(self) -> bool:
-        raise Unsupported("the truth value of a number is not modelled: compare it")
+        self.ring.branches += 1
+        return self != 0
 
     def __format__(self, spec: str) -> str:
         return format(self.real(), spec)

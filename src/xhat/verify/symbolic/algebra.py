@@ -114,7 +114,7 @@ class Space:
     def __init__(self) -> None:
         self.dims: dict[int, str] = {}
         self.named: dict[str, Named] = {}
-        self.assumptions: dict[str, None] = {}
+        self.assumptions: list[tuple[str, Poly | None]] = []
         self.literals: dict[float, Fraction] = {}
         self.positive: set[tuple[str, str]] = set()
         self.idempotent: set[str] = set()
@@ -166,9 +166,15 @@ class Space:
         indices = [bound.get(k) or self.index(dim) for k, dim in enumerate(dims)]
         self.sum_rule(("S", tuple(dims[k] for k in along), ((entry(name, indices), 1),)), self.number(1))
 
-    def assume(self, text: str) -> None:
-        """Record what the proof rests on."""
-        self.assumptions[text] = None
+    def assume(self, text: str, poly: Poly | None = None) -> None:
+        """Record what the proof rests on: "{} > 0" for a polynomial, say."""
+        if (text, poly) not in self.assumptions:
+            self.assumptions.append((text, poly))
+
+    def _meaning(self, factor: Factor) -> Poly:
+        """Return what a name stands for; a factor without one stands for itself."""
+        named = self.named.get(factor[1]) if factor[0] != "S" else None
+        return named.poly if named is not None and named.kind == "power" else Poly(self, {((factor, 1),): Fraction(1)})
 
     # --- products -----------------------------------------------------------------------------------------------
 
@@ -287,7 +293,7 @@ class Space:
             self.positive.add(factor[:2])
             named = self.named.get(factor[1])
             if named is None or not self._is_sum_of_positives(named.poly):
-                self.assume(f"{factor[1]} > 0")
+                self.assume("{} > 0", self._meaning(factor))
 
     def take_nonzero(self, factor: Factor) -> None:
         """Let a named quantity be other than 0: because it is, or by assumption."""
@@ -295,7 +301,7 @@ class Space:
         if named is not None and self._is_sum_of_positives(named.poly):
             self.positive.add(factor[:2])
         elif not self.is_positive(factor):
-            self.assume(f"{factor[1]} != 0")
+            self.assume("{} != 0", self._meaning(factor))
 
     def _is_sum_of_positives(self, poly: Poly) -> bool:
         """Whether no term is below 0, and one is above."""
@@ -643,6 +649,8 @@ class Poly:
         content = poly.content(exponent.denominator != 1)
         divided = poly * content.power(Fraction(-1))
         space = self.space
+        if exponent.denominator == 1 and (root := _square_root(divided)) is not None:
+            return root.power(2 * exponent) * content.power(exponent)
         ((((factor, _),), _),) = space.named_power(divided).terms.items()
         if exponent.denominator == 1:
             space.take_nonzero(factor)
@@ -750,6 +758,33 @@ def _number_power(value: Fraction, exponent: Fraction) -> Fraction:
         root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
         return root**exponent.numerator
     raise Unsupported(f"the root of {value}, which is no rational number")
+
+
+def _square_root(poly: Poly) -> Poly | None:
+    """Return a polynomial whose square this one is, so that 1/(1 + e)^2 and (1/(1 + e))^2 become one."""
+    space = poly.space
+    variables = sorted({f for monomial in poly.terms for f, _ in monomial})
+    left = {tuple(dict(m).get(f, 0) for f in variables): c for m, c in poly.terms.items()}
+    lead = max(left)
+    if any(Fraction(p).denominator != 1 or p % 2 for p in lead) or not _is_square(left[lead]):
+        return None
+    first = tuple(p // 2 for p in lead)
+    root = {first: _number_power(left[lead], Fraction(1, 2))}
+    for _ in range(len(left) + 1):  # the next term of the root stands in the leading one of what is left
+        rest = dict(left)
+        for a, x in root.items():
+            for b, y in root.items():
+                both = tuple(p + q for p, q in zip(a, b, strict=True))
+                rest[both] = rest.get(both, Fraction(0)) - x * y
+        rest = {m: c for m, c in rest.items() if c}
+        if not rest:
+            return Poly(space, {_sorted(dict(zip(variables, m, strict=True))): c for m, c in root.items()})
+        top = max(rest)
+        term = tuple(p - q for p, q in zip(top, first, strict=True))
+        if term in root or term > first:
+            return None
+        root[term] = rest[top] / (2 * root[first])
+    return None
 
 
 def _is_square(value: Fraction) -> bool:

@@ -129,7 +129,7 @@ class Size:
         raise Unsupported("a size was asked for as a plain number")
 
     def __bool__(self) -> bool:
-        self.poly.space.assume(f"{self!r} > 0")
+        self.poly.space.assume("{} > 0", self.poly)
         return True
 
     def __eq__(self, other: object) -> bool:
@@ -151,6 +151,13 @@ class Size:
 
     def __hash__(self) -> int:
         return hash(frozenset(self.poly.terms.items()))
+
+    def is_count(self) -> bool:
+        """Whether it is made of lengths by sums and products, so that it is a whole number from 1 on."""
+        terms = self.poly.terms.items()
+        return bool(terms) and all(
+            c > 0 and c.denominator == 1 and all(isinstance(p, int) and p > 0 for _, p in m) for m, c in terms
+        )
 
     def __deepcopy__(self, _: Any) -> Size:
         return self
@@ -184,11 +191,6 @@ class Labels:
         """Return 1 where the label of the row is the column, else 0."""
         return self.space.entry(self._entry, (row, column))
 
-    def __getitem__(self, key: Any) -> Label:
-        if isinstance(key, Index):
-            return Label(self, key)
-        raise Unsupported(f"labels[{type(key).__name__}]")
-
     def astype(self, *_: Any, **__: Any) -> Labels:
         return self
 
@@ -201,6 +203,14 @@ class Labels:
         raise Unsupported("labels in another shape")
 
     ravel = flatten = squeeze = copy
+
+    def __getitem__(self, key: Any) -> Label | LabelColumn:
+        if isinstance(key, Index):
+            return Label(self, key)
+        keys = listed(key)
+        if len(keys) == 2 and keys[1] is None and (keys[0] is Ellipsis or keys[0] == slice(None)):
+            return LabelColumn(self)
+        raise Unsupported("some of the labels")
 
     def __deepcopy__(self, _: Any) -> Labels:
         return self
@@ -231,6 +241,18 @@ class Label(Opaque):
 
     def __ne__(self, other: object) -> Any:
         return ~(self == other)
+
+
+class LabelColumn:
+    """`labels[:, None]`: what picks one entry of every row."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Unsupported(f"labels[:, None].{name}")
 
 
 class Type(Opaque):
@@ -356,8 +378,12 @@ class Symbolic:
     __int__ = __index__ = __complex__ = __float__
 
     def __bool__(self) -> bool:
-        constant = self.poly.constant
-        if constant is None or self.axes:
+        """Say whether a number is not 0, or a mask is 1."""
+        if any(self.axes):
+            raise Unsupported("a branch that depends on values")
+        truth = self.poly if self.boolean else self.poly.space.number(1) - zero(self.poly)
+        constant = truth.constant
+        if constant is None:
             raise Unsupported("a branch that depends on values")
         return bool(constant)
 
@@ -598,13 +624,13 @@ class Symbolic:
         rows, labels = listed(key)
         if not isinstance(labels, Labels):
             return None
-        if not (
-            isinstance(rows, Counting)
-            and self.ndim == 2
-            and all(len(axis) == 1 for axis in self.axes)
-            and rows.size == self.shape[0]
-            and [self.space.dims[axis[0]] for axis in self.axes] == [labels.dim, labels.classes]
-        ):
+        if not (isinstance(rows, Counting) and self.ndim == 2 and rows.size == self.shape[0]):
+            raise Unsupported("this choice of entries by labels")
+        return self.mask_of(labels)
+
+    def mask_of(self, labels: Labels) -> Symbolic:
+        """Return the mask of the entries [row, label of the row]."""
+        if _dims(self) != ((labels.dim,), (labels.classes,)):
             raise Unsupported("this choice of entries by labels")
         return Symbolic.of(labels.picked(self.axes[0][0], self.axes[1][0]), self.axes, boolean=True)
 
@@ -1060,7 +1086,7 @@ def _positive(value: Poly) -> Poly:
 
 def _zero(value: Poly) -> Poly:
     if value.terms and value.constant is None:
-        value.space.assume(f"{write(value)} is nowhere exactly 0")
+        value.space.assume("{} is nowhere exactly 0", value)
     return value.space.number(int(not value.terms))
 
 
@@ -1071,7 +1097,7 @@ def _indicator(value: Poly) -> Poly:
     if len(space.named) > known:
         name = next(reversed(space.named))
         space.idempotent.add(name)
-        space.assume(f"{write(value)} is nowhere exactly 0")
+        space.assume("{} is nowhere exactly 0", value)
     return mask
 
 
@@ -1183,14 +1209,3 @@ def tanh(poly: Poly) -> Poly:
         return p.space.name("tanh", p * sign) * sign
 
     return poly.along(value, lambda p: p.space.number(1) - value(p) * value(p))
-
-
-def write(poly: Poly) -> str:
-    """Return a polynomial in plain characters, for assumptions."""
-
-    def one(f: tuple[Any, ...], p: Any) -> str:
-        text = f[1] if f[0] != "S" else f"sum({'*'.join(one(g, q) for g, q in f[2])})"
-        return text if p == 1 else f"{text}^{p}"
-
-    terms = ["*".join([str(c)] * (c != 1 or not m) + [one(f, p) for f, p in m]) for m, c in poly.terms.items()]
-    return " + ".join(terms[:4]) + (" + ..." if len(terms) > 4 else "") or "0"

@@ -333,7 +333,7 @@ def _is_known(function: Any) -> bool:
         return function.__name__ in _KEEPS
     if isinstance(function, type) and issubclass(function, BaseException):
         return True
-    return any(function is pure for pure in _PURE) or type(function).__module__.startswith(_ENGINE)
+    return any(function is pure for pure in _PURE) or type(cast(Any, function)).__module__.startswith(_ENGINE)
 
 
 # --- the syntax tree ------------------------------------------------------------------------------------------------

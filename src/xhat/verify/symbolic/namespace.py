@@ -13,7 +13,7 @@ import numpy as np
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic import arrays, loops
 from xhat.verify.symbolic.algebra import Poly, Space
-from xhat.verify.symbolic.arrays import Axes, Counting, Labels, Size, Symbolic, check_dtype, lift, listed
+from xhat.verify.symbolic.arrays import Axes, Counting, LabelColumn, Labels, Size, Symbolic, check_dtype, lift, listed
 from xhat.verify.symbolic.frames import Opaque
 from xhat.verify.symbolic.loops import Gathered
 
@@ -156,6 +156,8 @@ _str = _Stand(str, _told(str))
 def _refusing(name: str, builtin: Callable[..., Any]) -> Callable[..., Any]:
     def called(*values: Any, **options: Any) -> Any:
         told = listed(values[0]) if len(values) == 1 else list(values)
+        if name == "max" and len(told) == 2 and not options and (length := _length_above(*told)) is not None:
+            return length
         if any(isinstance(value, Symbolic) for value in told):
             if name == "max" and len(told) == 2 and not options and not any(getattr(v, "axes", ()) for v in told):
                 a, b = told
@@ -164,6 +166,13 @@ def _refusing(name: str, builtin: Callable[..., Any]) -> Callable[..., Any]:
         return builtin(*values, **options)
 
     return called
+
+
+def _length_above(a: Any, b: Any) -> Size | None:
+    """Return the length of an axis, which is at least 1, if the other number is no more than that."""
+    length, other = (a, b) if isinstance(a, Size) else (b, a)
+    whole = isinstance(length, Size) and isinstance(other, int) and other <= 1
+    return length if whole and length.is_count() else None
 
 
 def _symbol(*values: Any) -> Symbolic:
@@ -231,7 +240,8 @@ class _Random:
     def randn(self, *shape: Any) -> Symbolic:
         return self._draw("normal", shape)
 
-    def random(self, size: Any = ()) -> Symbolic:
+    def random(self, size: Any = (), dtype: Any = None) -> Symbolic:
+        check_dtype(dtype)
         return self._draw("uniform", size)
 
     random_sample = random
@@ -653,6 +663,15 @@ class _Numpy:
         axes = list(a.axes)
         axes[axis] = new
         return Symbolic.of(a.poly, tuple(axes))
+
+    def take_along_axis(self, a: Any, indices: Any, axis: Any) -> Any:
+        if not isinstance(indices, LabelColumn) or axis not in (1, -1):
+            raise Unsupported("np.take_along_axis")
+        a = self._lift(a)
+        return (a * a.mask_of(indices.labels)).sum(axis=1, keepdims=True)
+
+    def real(self, a: Any) -> Any:
+        return self._lift(a)
 
     def copyto(self, destination: Any, source: Any) -> None:
         if not isinstance(destination, Symbolic):

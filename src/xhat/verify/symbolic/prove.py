@@ -179,7 +179,7 @@ class _Run:
             values.setdefault(name, Size(space.symbol(name, positive=True)))
         for name in problem.scalars:
             values[name] = Symbolic.scalar(space.symbol(name, positive=True))
-            space.assume(f"{name} > 0")
+            space.assume("{} > 0", space.symbol(name))
         for sizes in problem.sizes[:1]:
             for name, value in sizes.items():
                 values.setdefault(name, value)  # a stride: no length of an axis
@@ -240,7 +240,7 @@ class _Run:
             returned = {}
             undecided[""] = (refusal.why, refusal.line)
         result: dict[str, Gradient] = {}
-        for name, gradient in zip(problem.inputs, problem.gradients, strict=True):
+        for name, gradient in zip(problem.differentiated, problem.gradients, strict=True):
             try:
                 moved, _ = self.forward(name)
                 if _named_axes(space, moved.axes) != _named_axes(space, self.y.axes):
