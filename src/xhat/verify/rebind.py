@@ -86,6 +86,11 @@ class Rebinding:
         for name in _BLIND:
             self._builtins[name] = Refused(f"{name}() is not modelled")
 
+    @property
+    def copies(self) -> list[Any]:
+        """All that was copied and can hold something: functions, the globals of modules, lists, objects."""
+        return list(self._copies.values())
+
     def __call__(self, function: F) -> F:
         """Return the copy of a function."""
         if self._home is None:
@@ -256,7 +261,7 @@ class Rebinding:
             imports = _imports(ast.parse("".join(inspect.findsource(code)[0])))
         except (OSError, TypeError, SyntaxError, IndexError):
             return code
-        if not isinstance(tree, ast.FunctionDef) or tree.name != function.__name__:
+        if not isinstance(tree, ast.FunctionDef) or tree.name != code.co_name:
             return code
         tree.decorator_list = []
         ast.increment_lineno(tree, code.co_firstlineno - 1)

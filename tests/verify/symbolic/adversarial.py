@@ -361,6 +361,34 @@ BODIES = {
     "an inner function that binds": "\n    def f():\n        nonlocal dx\n        dx = dx * 2\n    f()",
 }
 
+# Functions that keep something between calls.
+STATES = {
+    "a counter": ("calls = 0", "global calls; calls += 1", "if calls > 1: dx = dx * 2"),
+    "a counter that waits": ("calls = 0", "global calls; calls += 1", "if calls > 9: dx = dx * 2"),
+    "a counter in a list": ("calls = []", "calls.append(1)", "if len(calls) > 9: dx = dx * 2"),
+    "a counter in a dictionary": ("calls = {}", "calls['n'] = calls.get('n', 0) + 1", "if calls['n'] > 9: dx = dx * 2"),
+    "a counter of a function": (
+        "def f(): pass\nf.n = 0",
+        "f.n += 1",
+        "if f.n > 9: dx = dx * 2",
+    ),
+    "a counter of an object": (
+        "class Box: n = 0\nbox = Box()",
+        "box.n += 1",
+        "if box.n > 9: dx = dx * 2",
+    ),
+    "a counter of a class": ("class Box: n = 0", "Box.n += 1", "if Box.n > 9: dx = dx * 2"),
+    "a counter in a default": ("def f(n=[0]):\n    n[0] += 1\n    return n[0]", "f()", "if f() > 9: dx = dx * 2"),
+    "a clock": ("import time\nseconds = 0.0", "global seconds; seconds += time.time()", "pass"),
+    "a list in a default": ("def f(v, seen=[]):\n    seen.append(v)\n    return sum(seen)", "pass", "dx = f(dx)"),
+    "the first input": ("first = None", "global first; first = x.sum() if first is None else first", "dx = dx * first"),
+    "the last input": ("last = 0", "global last; last = x", "dx = dx + last - x"),
+    "the sum of inputs": ("total = 0", "global total; total = total + x.sum()", "dx = dx + total - x.sum()"),
+    "an array that is reused": ("held = []", "held.append(x)", "dx = dx + held[0] - x"),
+    "a mark": ("used = False", "global used; used = True", "if not used: dx = dx * 2"),
+    "a constant that is kept": ("kept = {}", "kept['two'] = 2", "dx = dx * kept['two'] / 2"),
+}
+
 # Forward passes of one input whose gradient is another than it seems.
 FORWARDS = {
     "abs": ("np.abs(x)", "dout * np.sign(x)"),

@@ -6,7 +6,7 @@ import itertools
 import warnings
 
 import pytest
-from tests.verify.symbolic.adversarial import BODIES, FORWARDS, LINEAR, LOSSES
+from tests.verify.symbolic.adversarial import BODIES, FORWARDS, LINEAR, LOSSES, STATES
 from tests.verify.symbolic.truth import posed, symbolic, wrong_on_floats
 
 from xhat.verify.faults import DICTIONARIES
@@ -95,6 +95,9 @@ def test_layers_that_are_not_modelled_are_never_proved_wrongly(layer):
 def _problems():
     for name, body in BODIES.items():
         yield name, LINEAR.replace("BODY", body), {"x": ("N", "D"), "w": ("D",), "b": ("D",)}, {}
+    for name, (before, inside, use) in STATES.items():
+        text = LINEAR.replace("BODY", use).replace("(x, w, b):\n", f"(x, w, b):\n    {inside}\n", 1)
+        yield f"state: {name}", f"{before}\n{text}", {"x": ("N", "D"), "w": ("D",), "b": ("D",)}, {}
     for name, (output, gradient) in FORWARDS.items():
         text = f"""
 def forward(x):

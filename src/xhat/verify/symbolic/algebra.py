@@ -124,12 +124,20 @@ class Space:
         self.undefined = 0
         self.loops: list[Frame] = []  # those that are open, the outermost first
         self._count = 0
+        self._places: dict[tuple[int, str], int] = {}
 
     def index(self, dim: str) -> int:
         """Return a new free index of this dimension."""
         self._count += 1
         self.dims[self._count] = dim
         return self._count
+
+    def place(self, number: int, dim: str) -> int:
+        """Return the same free index whenever it is asked for, to compare what has indices of its own."""
+        key = number, dim
+        if key not in self._places:
+            self._places[key] = self.index(dim)
+        return self._places[key]
 
     def number(self, value: Fraction | int) -> Poly:
         """Return a constant."""

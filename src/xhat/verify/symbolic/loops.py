@@ -329,7 +329,7 @@ def _is_known(function: Any) -> bool:
         return _is_known(function.__func__)
     if isinstance(function, types.FunctionType):
         return function.__module__.startswith(_ENGINE) or _NAME in function.__code__.co_names
-    if isinstance(function, types.BuiltinFunctionType) and type(cast(Any, function).__self__) in _PLAIN:
+    if isinstance(function, types.BuiltinFunctionType) and type(cast(object, function.__self__)) in _PLAIN:
         return function.__name__ in _KEEPS
     if isinstance(function, type) and issubclass(function, BaseException):
         return True

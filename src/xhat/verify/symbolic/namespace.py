@@ -24,7 +24,7 @@ class SymbolicWorld:
     def __init__(self, space: Space) -> None:
         self._space = space
         self.numpy = _Numpy(space)
-        self.modules: Mapping[str, Any] = {"numpy": self.numpy, "math": _Math(self.numpy)}
+        self.modules: Mapping[str, Any] = {"numpy": self.numpy, "math": _Math(self.numpy), "time": _Time()}
         self.builtins: Mapping[str, Any] = {
             "float": _float,
             "int": _int,
@@ -739,6 +739,15 @@ class _Linalg:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported(f"np.linalg.{name} on symbols")
+
+
+class _Time:
+    """`time`: none passes."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"):
+            return lambda: 0.0
+        raise Unsupported(f"time.{name}")
 
 
 class _Math:

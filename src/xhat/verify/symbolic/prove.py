@@ -10,9 +10,12 @@ is the true gradient. It is compared with what the backward pass returns, entry 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from xhat.verify.problem import Malformed, Problem, Unsupported
 from xhat.verify.rebind import Rebinding, line_of
@@ -20,9 +23,13 @@ from xhat.verify.symbolic.algebra import Factor, Poly, Space, entries, entry, op
 from xhat.verify.symbolic.arrays import Axes, Labels, Size, Symbolic, lift
 from xhat.verify.symbolic.loops import rewritten
 from xhat.verify.symbolic.namespace import SymbolicWorld
+from xhat.verify.symbolic.state import kept
 
 UPSTREAM = "$dout"
 _DIRECTION = "$V"
+
+
+_ORIGINAL = [(module, dict(vars(module))) for module in (np, np.linalg, np.random, math)]
 
 
 class Gradient(NamedTuple):
@@ -82,6 +89,8 @@ def prove(problem: Problem) -> Proof:
         If something in the code is not modelled, or the code raises an error.
     """
     start = time.perf_counter()
+    if any(getattr(module, name, None) is not value for module, names in _ORIGINAL for name, value in names.items()):
+        raise Refusal("NumPy or math is not as it was imported")
     plain = _Run(problem, None)
     over = plain.summed_alone()
     run = plain
@@ -101,7 +110,9 @@ class _Run:
         self.problem = problem
         self.space = Space()
         self.world = SymbolicWorld(self.space)
-        self.on_symbols = problem.on(Rebinding(self.world, rewritten))
+        self.copied = Rebinding(self.world, rewritten)
+        self.on_symbols = problem.on(self.copied)
+        self.untouched = kept(self.copied.copies, self.space)
         self.axes = {name: self._axes(dims) for name, dims in problem.inputs.items()}
         self.centred: tuple[str, str] | None = None
         self.points = {name: self.space.entry(name, _flat(axes)) for name, axes in self.axes.items()}
@@ -152,12 +163,12 @@ class _Run:
         _closed(y, "the output")
         return y, cache
 
-    def values(self, moved: str | None = None) -> dict[str, Any]:
-        """Return what the forward pass is called with."""
+    def values(self, moved: str | None = None, *, others: bool = False) -> dict[str, Any]:
+        """Return what the forward pass is called with; `others` are inputs of which nothing is asked."""
         problem, space = self.problem, self.space
         values: dict[str, Any] = {**self.labels}
         for name, axes in self.axes.items():
-            point = self.points[name]
+            point = space.entry(f"$other {name}", _flat(axes)) if others else self.points[name]
             if name == moved:
                 point = point + space.entry(_DIRECTION, _flat(axes)) * space.symbol("$e")
             values[name] = Symbolic.of(point, axes)
@@ -216,17 +227,17 @@ class _Run:
         """Return the true gradients beside those of the backward pass."""
         problem, space = self.problem, self.space
         undecided: dict[str, tuple[str, int | None]] = {}
-        scalar = not self.y.axes
-        upstream = Symbolic.of(
-            space.entry(UPSTREAM, _flat(self.y.axes)) if not scalar else space.symbol(UPSTREAM), self.y.axes
-        )
+        upstream = self._upstream()
         arriving = upstream.poly
         returned: Mapping[str, Any] = {}
         try:
             returned = self._guarded(
                 lambda: self.on_symbols.run_backward(upstream, self.cache), problem.backward or problem.forward
             )
+            if kept(self.copied.copies, space) != self.untouched:
+                self._guarded(lambda: self._depends_on_no_other_call(returned), problem.forward)
         except Refusal as refusal:
+            returned = {}
             undecided[""] = (refusal.why, refusal.line)
         result: dict[str, Gradient] = {}
         for name, gradient in zip(problem.differentiated, problem.gradients, strict=True):
@@ -261,6 +272,28 @@ class _Run:
             except ZeroDivisionError as error:
                 undecided[gradient] = (f"{error}", None)
         return result, undecided
+
+    def _upstream(self, name: str = UPSTREAM) -> Symbolic:
+        axes, space = self.y.axes, self.space
+        return Symbolic.of(space.entry(name, _flat(axes)) if axes else space.symbol(name), axes)
+
+    def _depends_on_no_other_call(self, returned: Mapping[str, Any]) -> None:
+        """Refuse functions that keep something between calls, unless calls with other inputs change nothing.
+
+        Then no calls do, by induction: what is kept after a call is the same whatever calls were made before.
+        """
+        space, copied = self.space, Rebinding(self.world, rewritten)
+        again = self.problem.on(copied)
+        passes: list[tuple[Any, Any]] = []
+        for others in (True, False, True):
+            self.world.begin()
+            passes.append(again.run_forward(self.values(others=others)))
+        again.run_backward(self._upstream("$other dout"), passes[0][1])
+        y, cache = passes[1]
+        result = [y, dict(again.run_backward(self._upstream(), cache))]
+        first = kept([self.y, dict(returned)], space), kept(self.copied.copies, space)
+        if (kept(result, space), kept(copied.copies, space)) != first:
+            raise Unsupported("a state that outlives the call")
 
     def _beside(self, functional: Poly, axes: Axes) -> Poly:
         """Return g with sum(g * V) = functional."""
