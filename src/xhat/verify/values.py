@@ -88,7 +88,7 @@ class Located:
     message : str
         What is wrong, as far as it is known.
     side : str
-        "forward" or "backward".
+        "forward" or "backward"; of a loss, "backward" where the loss itself is right and its gradient is not.
     """
 
     line: int

@@ -235,7 +235,7 @@ HINGE_BACKWARD: Rows = {
 }
 
 SQUARED = """
-def squared_error(prediction, target):
+def squared_error_loss(prediction, target):
     difference = prediction - target
     loss = np.mean(difference**2)
     dprediction = 2 * difference / difference.size

@@ -174,8 +174,8 @@ def diagnose(layer: str, forward: Function, backward: Function | None) -> list[M
     if not wrong:
         return []
     singles = _singles(layer)
-    for table in (singles, _pairs(layer)):
-        whole = [Match(faults, wrong, True) for faults, left in table.items() if _all_same(found, left)]
+    for known in (_singles, _pairs):  # the pairs are thousands: only made where no single mistake is enough
+        whole = [Match(faults, wrong, True) for faults, left in known(layer).items() if _all_same(found, left)]
         if whole:
             return whole
     return _by_part(singles, found, wrong)
