@@ -178,6 +178,8 @@ def diagnose(layer: str, forward: Function, backward: Function | None) -> list[M
         whole = [Match(faults, wrong, True) for faults, left in known(layer).items() if _all_same(found, left)]
         if whole:
             return whole
+    if backward is None and "out" in wrong:  # another loss has another gradient: nothing is known of it
+        return _by_part(singles, found, ("out",))
     return _by_part(singles, found, wrong)
 
 
