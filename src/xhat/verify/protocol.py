@@ -332,9 +332,9 @@ class _Examination:
             counterexample=self._entry("out", trial.y, right, trial.values),
         )
 
-    def _output_line(self, values: Values) -> int | None:
-        """Return where the output gets its value, in the mode that the values ask for."""
-        return self.places.output(lambda: self._forward(values))
+    def _output_line(self, values: Values, name: str | None = None) -> int | None:
+        """Return where the output, or another variable, gets its value, in the mode that the values ask for."""
+        return self.places.output(lambda: self._forward(values), name)
 
     def _output_shapes(self, trials: list[_Trial]) -> None:
         """Compare the output's shape with what is declared."""
@@ -824,7 +824,7 @@ class _Examination:
                 changed = [key for key in ("running_mean", "running_var") if not _same(kept.get(key), values[key])]
                 if changed:
                     message = f"forward changes {' and '.join(changed)} in mode 'test'. Only 'train' may do so."
-                    self._find(Finding("test-mode", message, line))
+                    self._find(Finding("test-mode", message, self._output_line(values, changed[0])))
             if np.shape(test.y) != right.shape:
                 self._wrong_shape(name, np.shape(test.y), right.shape, line)
                 return
@@ -1394,11 +1394,15 @@ class _Places:
         name = _returned_name(tree, number + self.first_gradient)
         return max((node.lineno for node in _stores(tree, name)), default=self.backward)
 
-    def output(self, run: Callable[[], Any]) -> int | None:
-        """Return the line that gives the output its value in this call of the forward, else that of the return."""
+    def output(self, run: Callable[[], Any], name: str | None = None) -> int | None:
+        """Return the line that gives a variable its value in this call of the forward, else that of the return.
+
+        Without a name it is what is returned first.
+        """
         met: set[int] = set()
         self.trace(run, met.add)
-        stores = [node for node in _stores(self.trees[0], _returned_name(self.trees[0], 0)) if node.lineno in met]
+        wanted = name or _returned_name(self.trees[0], 0)
+        stores = [node for node in _stores(self.trees[0], wanted) if node.lineno in met]
         made = [node for node in stores if not _only_reshaped(node)]
         return max((node.lineno for node in made or stores), default=self.forward)
 
