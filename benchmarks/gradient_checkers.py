@@ -16,6 +16,7 @@ import linecache
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -168,7 +169,7 @@ def torch_gradcheck(torch, fast):
 
 def xhat_check(checking):
     def refuses(pair, scale):
-        return checking.check(pair.forward, pair.backward, layer=pair.layer).wrong
+        return checking.check(pair.forward, pair.backward).pair.wrong
 
     return refuses
 
@@ -228,7 +229,9 @@ def contest(faults, short):
             pair = pair_of(layer, faults.source_of(layer, [fault] if fault else []))
             for name, refuses in found.items():
                 # xhat looks at the code, not at one scale of its inputs.
+                start = time.perf_counter()
                 answers = [judged(refuses, pair, scale) for scale in SCALES[: 1 if name == "xhat check" else None]]
+                seconds = (time.perf_counter() - start) / len(answers)
                 rows += [
                     {
                         "layer": layer,
@@ -237,6 +240,7 @@ def contest(faults, short):
                         "checker": name,
                         "scale": f"{scale:g}",
                         "refused": int(answers[min(i, len(answers) - 1)]),
+                        "seconds": seconds,
                     }
                     for i, scale in enumerate(SCALES)
                 ]
@@ -271,6 +275,7 @@ def summary(rows, missing):
             what = f"{layer.replace('_', ' ')}, {side}" if layer else f"**all, {side}**"
             many = len({(row["layer"], row["fault"]) for row in chosen})
             lines.append([what, str(many), *cells(chosen, layer)])
+    lines.append(["median time", "", *(_told([row["seconds"] for row in rows if row["checker"] == n]) for n in names)])
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     others = [name for name in names if name != "xhat check"]
     caught = {(row["layer"], row["fault"]) for name in others for row in _found(rows, unusable, name)}
@@ -283,6 +288,11 @@ def summary(rows, missing):
         *missing,
     ]
     return "\n\n".join([table, *said])
+
+
+def _told(seconds):
+    found = float(np.median(seconds))
+    return f"{1000 * found:.0f} ms" if found < 1 else f"{found:.1f} s"
 
 
 def _found(rows, unusable, name):

@@ -21,11 +21,13 @@ import copy
 import inspect
 import math
 import random
+import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import FrameType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -319,6 +321,7 @@ class _Examination:
             message = f"as {self._title()} should be, to {_digits(worst)}, at {len(trials)} points"
             self.verdicts["out"] = Verdict("out", Word.AGREES, message, line)
             return
+        line = self._output_line(trials[0].values)
         reason = self._deviation(trials)
         trial, right = max(zip(trials, wanted, strict=True), key=lambda pair: _distance(pair[0].y, pair[1]))
         self.verdicts["out"] = Verdict(
@@ -328,6 +331,10 @@ class _Examination:
             line,
             counterexample=self._entry("out", trial.y, right, trial.values),
         )
+
+    def _output_line(self, values: Values, name: str | None = None) -> int | None:
+        """Return where the output, or another variable, gets its value, in the mode that the values ask for."""
+        return self.places.output(lambda: self._forward(values), name)
 
     def _output_shapes(self, trials: list[_Trial]) -> None:
         """Compare the output's shape with what is declared."""
@@ -412,11 +419,14 @@ class _Examination:
         other = self._forward({**trial.values, "seed": DEFAULTS["seed"] + 1})
         if seeded and (not _same(trial.y, again.y) or _same(trial.y, other.y)):
             message = "the seed of the settings does not decide the mask. Call np.random.seed with it before drawing."
-            self._find(Finding("seed-ignored", message, self.places.forward_line))
+            draws = _calls("rand", "randn", "random", "uniform", "binomial", "choice")
+            line = self.places.last(0, _calls("seed", "default_rng")) or self.places.last(0, draws)
+            self._find(Finding("seed-ignored", message, line or self.places.forward_line))
         ratio = np.asarray(trial.y, np.float64) / values["x"]
         kept, dropped = int((ratio != 0).sum()), int((ratio == 0).sum())
         factors = sorted(set(np.round(ratio[ratio != 0], 9).tolist()))
         if len(factors) != 1:
+            line = self._output_line(trials[0].values)
             return Verdict("out", Word.DISPROVED, "what is kept is not x times one factor", line)
         share, factor = kept / (kept + dropped), factors[0]
         told = any(_takes(argument, "p", p) for argument in _arguments(trial.before))
@@ -430,14 +440,14 @@ class _Examination:
             message += "; divide the mask by the share that is kept, then the test needs no scaling"
         else:
             message += "; the factor must be 1 over the share that is kept"
-        return Verdict("out", Word.DISPROVED, message, line)
+        return Verdict("out", Word.DISPROVED, message, self._output_line(trials[0].values))
 
     # Conduct.
 
     def _steady(self, trials: list[_Trial]) -> None:
         """Look what the forward modifies, and whether it depends on more than its arguments."""
         for trial in trials[:: max(1, len(trials) - 1)]:
-            self._unmodified(trial, trial.values, trial.before, "forward", self.places.forward_line)
+            self._unmodified(trial, trial.values, trial.before, "forward", lambda t=trial: self._forward_changes(t))
             if not _same(trial.y, self._forward(trial.values).y):
                 message = "forward gives another output for the same input. It must depend on its arguments alone."
                 raise _Stop(Finding("not-deterministic", message, self.places.forward_line))
@@ -457,13 +467,13 @@ class _Examination:
                 continue
             if not _same(handed, dout):
                 message = "backward modifies dout, which the caller still needs. Work on a new array: dout = dout * ..."
-                self._find(Finding("dout-modified", message, self.places.backward_line))
-            self._unmodified(again, given, call, "backward", self.places.backward_line)
+                self._find(Finding("dout-modified", message, self._backward_changes(trial.values, "dout")))
+            self._unmodified(again, given, call, "backward", lambda t=trial: self._backward_changes(t.values, "given"))
             second = self._backward(again, copy.deepcopy(dout))
             if not _same(first, second):
                 if not _same(kept, _snapshot(again.cache)):
                     message = "backward modifies the cache, so that a second call gives another gradient. Copy first."
-                    self._find(Finding("cache-modified", message, self.places.backward_line))
+                    self._find(Finding("cache-modified", message, self._backward_changes(trial.values, "cache")))
                 else:
                     message = "backward gives another gradient for the same dout and cache."
                     self._find(Finding("not-deterministic", message, self.places.backward_line))
@@ -474,12 +484,29 @@ class _Examination:
     def _number(self, gradient: str) -> int:
         return self.problem.gradients.index(gradient)
 
-    def _unmodified(self, trial: _Trial, earlier: Values, call: Call, who: str, line: int | None) -> None:
+    def _forward_changes(self, trial: _Trial) -> int | None:
+        """Return the line of the forward that changes what it was given."""
+        given = copy.deepcopy(trial.values)
+        line = self.places.changes(
+            lambda: self._guarded("forward", given, lambda: self.problem.run_forward(given)), given.values()
+        )
+        self.calls.clear()
+        return line or self.places.forward_line
+
+    def _backward_changes(self, values: Values, what: str) -> int | None:
+        """Return the line of the backward that changes dout, the cache or the inputs."""
+        trial = self._forward(values)
+        dout = self._dout(trial)
+        watched = {"dout": [dout], "cache": [trial.cache], "given": [*trial.given.values()]}[what]
+        line = self.places.changes(lambda: self._backward(trial, dout), watched)
+        return line or self.places.backward_line
+
+    def _unmodified(self, trial: _Trial, earlier: Values, call: Call, who: str, line: Callable[[], int | None]) -> None:
         """Look whether inputs and settings are as they were earlier."""
         for name, value in earlier.items():
             if not _same(trial.given[name], value):
                 message = f"{who} modifies {name}, which belongs to the caller. Work on a copy: {name} = {name}.copy()."
-                self._find(Finding("input-modified", message, line))
+                self._find(Finding("input-modified", message, line()))
         for now, then in zip(_arguments(trial.call), _arguments(call), strict=True):
             if not isinstance(now, dict):
                 continue
@@ -487,7 +514,7 @@ class _Examination:
             for key, value in before.items():
                 if not key.startswith("running_") and (key not in settings or not _same(settings[key], value)):
                     message = f"{who} changes {key!r} in the dict of settings. Leave it as it is."
-                    self._find(Finding("settings-modified", message, line))
+                    self._find(Finding("settings-modified", message, line()))
 
     def _remembers(self, trial: _Trial, dout: Any, first: dict[str, Any]) -> None:
         """Look whether another call in between changes what an earlier one returned, or its gradients."""
@@ -720,7 +747,6 @@ class _Examination:
         known = self.spec.convention == "cs231n" and specification is not None and bool(self.problem.scalars)
         if not known or self.verdicts["out"].wrong:
             return
-        line = self.places.forward_line
         self.left_out = ("eps", "momentum")
         try:
             trial = self._forward(values)
@@ -730,6 +756,7 @@ class _Examination:
             self.left_out = ()
         right = np.asarray(specification({**values, "eps": DEFAULTS["eps"]})) if specification is not None else trial.y
         if _distance(trial.y, right) > _OUTPUT:
+            line = self.places.last(0, _reads_setting("eps")) or self.places.forward_line
             self._find(Finding("default", "eps that is left out of the dict must be 1e-5.", line))
         names = ("running_mean", "running_var")
         if running is None or any(name not in self.verdicts or self.verdicts[name].wrong for name in names):
@@ -738,8 +765,13 @@ class _Examination:
         kept = running.read(trial.call)
         if _distance(kept.get("running_mean"), 0.1 * mean) > _OUTPUT:
             told = "momentum that is left out of the dict must be 0.9, and running_mean start from 0."
-            self._find(Finding("default", told, line))
+            line = self.places.last(0, _reads_setting("momentum"))
+            self._find(Finding("default", told, line or self.places.forward_line))
         elif _distance(kept.get("running_var"), 0.1 * var) > _OUTPUT:
+            line = (
+                self.places.last(0, lambda node: isinstance(node, ast.Call) and _reads_setting("running_var")(node))
+                or self.places.forward_line
+            )
             self._find(Finding("default", "running_var that is left out of the dict must start from 0.", line))
 
     def _with_statistics(self, running: Running, values: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -792,7 +824,7 @@ class _Examination:
                 changed = [key for key in ("running_mean", "running_var") if not _same(kept.get(key), values[key])]
                 if changed:
                     message = f"forward changes {' and '.join(changed)} in mode 'test'. Only 'train' may do so."
-                    self._find(Finding("test-mode", message, line))
+                    self._find(Finding("test-mode", message, self._output_line(values, changed[0])))
             if np.shape(test.y) != right.shape:
                 self._wrong_shape(name, np.shape(test.y), right.shape, line)
                 return
@@ -800,6 +832,7 @@ class _Examination:
             worst = max(worst, error)
             if error > _OUTPUT:
                 reason = self._predicted_wrongly(test, values)
+                line = self._output_line(values)
                 entry = self._entry("out", test.y, right, values)
                 self.verdicts[name] = Verdict(name, Word.DISPROVED, reason, line, counterexample=entry)
                 return
@@ -845,7 +878,7 @@ class _Examination:
             return
         if np.shape(dx) != np.shape(dout) or _distance(dx, dout) > _OUTPUT:
             message = "after a forward in mode 'test' dx is not dout. Nothing was dropped, so everything passes back."
-            self._find(Finding("test-mode", message, self.places.backward))
+            self._find(Finding("test-mode", message, self.places.gradient(0)))
 
     def _unknown_mode(self, trial: _Trial) -> None:
         """Remark that a misspelt mode is not refused."""
@@ -889,7 +922,7 @@ class _Examination:
         large = self._forward({**values, "x": values["x"] + apart[:, None]})
         if _distance(large.y, trials[0].y) > _OUTPUT:
             message = "with scores of 1000 the loss overflows. Subtract the largest score of each row before np.exp."
-            self._find(Finding("overflow", message, self.places.forward))
+            self._find(Finding("overflow", message, self.places.last(0, _calls("exp")) or self.places.forward))
 
 
 class _Slope(NamedTuple):
@@ -1353,22 +1386,67 @@ class _Places:
         self.forward = _last_return(self.trees[0]) or self.forward_line
         self.backward = _last_return(self.trees[-1]) or self.backward_line
         self.returned = self.backward
+        self.first_gradient = 0 if problem.backward is not None else 1  # a loss is returned before its gradients
 
     def gradient(self, number: int) -> int | None:
         """Return the line at which the gradient of this number was last assigned, else that of the return."""
         tree = self.trees[-1]
-        name = _returned_name(tree, number)
-        if tree is None or name is None:
-            return self.backward
-        lines = [
-            node.lineno
-            for node in ast.walk(tree)
-            if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign))
-            and any(
-                isinstance(part, ast.Name) and part.id == name for target in _targets(node) for part in ast.walk(target)
-            )
-        ]
-        return max(lines, default=self.backward)
+        name = _returned_name(tree, number + self.first_gradient)
+        return max((node.lineno for node in _stores(tree, name)), default=self.backward)
+
+    def output(self, run: Callable[[], Any], name: str | None = None) -> int | None:
+        """Return the line that gives a variable its value in this call of the forward, else that of the return.
+
+        Without a name it is what is returned first.
+        """
+        met: set[int] = set()
+        self.trace(run, met.add)
+        wanted = name or _returned_name(self.trees[0], 0)
+        stores = [node for node in _stores(self.trees[0], wanted) if node.lineno in met]
+        made = [node for node in stores if not _only_reshaped(node)]
+        return max((node.lineno for node in made or stores), default=self.forward)
+
+    def changes(self, run: Callable[[], Any], arrays: Iterable[Any]) -> int | None:
+        """Return the line after which one of these arrays holds something else."""
+        before = [(array, copy.deepcopy(array)) for array in arrays]
+        found: list[int] = []
+
+        def look(line: int) -> None:
+            if not found and not all(_same(now, then) for now, then in before):
+                found.append(line)
+
+        self.trace(run, look)
+        return found[0] if found else None
+
+    def trace(self, run: Callable[[], Any], after: Callable[[int], None]) -> None:
+        """Call something, and tell of each line of the user's file when it has been executed."""
+
+        def enter(frame: FrameType, event: str, _: Any) -> Any:
+            if frame.f_code.co_filename not in self.files:
+                return None
+            line: int | None = None
+
+            def step(frame: FrameType, event: str, _: Any) -> Any:
+                nonlocal line
+                if line is not None:
+                    after(line)
+                line = frame.f_lineno
+                return step
+
+            return step
+
+        before = sys.gettrace()
+        sys.settrace(enter)
+        try:
+            run()
+        finally:
+            sys.settrace(before)
+
+    def last(self, side: int, wanted: Callable[[ast.AST], bool]) -> int | None:
+        """Return the last line of the forward (0) or the backward (-1) that holds such a node."""
+        tree = self.trees[side]
+        lines = [getattr(node, "lineno", 0) for node in ast.walk(tree) if wanted(node)] if tree is not None else []
+        return max(lines, default=None)
 
     def raised(self, error: BaseException) -> int | None:
         """Return the innermost line of the user's file that an exception went through."""
@@ -1380,6 +1458,49 @@ class _Places:
 
 def _targets(node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def _stores(tree: ast.AST | None, name: str | None) -> list[ast.Assign | ast.AugAssign | ast.AnnAssign]:
+    """Return the statements that give a variable a value, or change its entries."""
+    if tree is None or name is None:
+        return []
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign))
+        and any(isinstance(part, ast.Name) and part.id == name for one in _targets(node) for part in ast.walk(one))
+    ]
+
+
+def _only_reshaped(node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> bool:
+    """Whether a value is made of the variable itself by one of its methods: out = out.reshape(x.shape)."""
+    value, target = node.value, _targets(node)[0]
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and isinstance(value.func.value, ast.Name)
+        and isinstance(target, ast.Name)
+        and value.func.value.id == target.id
+    )
+
+
+def _calls(*names: str) -> Callable[[ast.AST], bool]:
+    """Return what tells calls of functions or methods by the end of their name."""
+
+    def wanted(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and ast.unparse(node.func).rsplit(".", 1)[-1] in names
+
+    return wanted
+
+
+def _reads_setting(key: str) -> Callable[[ast.AST], bool]:
+    """Return what tells places where a setting is read: settings["eps"], settings.get("eps", 1e-5)."""
+
+    def wanted(node: ast.AST) -> bool:
+        keys = node.args[:1] if isinstance(node, ast.Call) else [node.slice] if isinstance(node, ast.Subscript) else []
+        return any(isinstance(each, ast.Constant) and each.value == key for each in keys)
+
+    return wanted
 
 
 def _first(function: Any) -> int | None:

@@ -20,7 +20,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType, FrameType
 from typing import Any, NamedTuple, TypeGuard
 
@@ -88,7 +88,7 @@ class Located:
     message : str
         What is wrong, as far as it is known.
     side : str
-        "forward" or "backward".
+        "forward" or "backward"; of a loss, "backward" where the loss itself is right and its gradient is not.
     """
 
     line: int
@@ -163,9 +163,13 @@ def first_wrong_line(
         The functions whose lines are meant, where `forward` and `backward` merely call them.
     """
     first, second = of or (forward, backward)
-    located = _Search(layer, "forward", first, forward, backward)
-    if located.wrong or backward is None or second is None:
-        return located.find()
+    search = _Search(layer, "forward", first, forward, backward)
+    if backward is None:
+        located = search.find()
+        right = not any(name.startswith("out") for name in search.wrong)
+        return replace(located, side="backward") if located is not None and right else located
+    if search.wrong or second is None:
+        return search.find()
     return _Search(layer, "backward", second, forward, backward).find()
 
 
@@ -238,7 +242,7 @@ class _Search:
         if not _numeric(one.value):
             return None
         rights, results = self.right[one.call], self.results()
-        names = [name for name in _MEANINGS.get(one.name, (one.name,)) if name in rights]
+        names = [name for name in dict.fromkeys((one.name, *_MEANINGS.get(one.name, ()))) if name in rights]
         if one.name in returned and len(returned) == len(results) and not set(names) & set(results):
             names = [results[returned.index(one.name)]]
         meanings = [_Wanted(name, value) for name in names for value in self.stages(one, places, rights.get(name, []))]
@@ -258,7 +262,7 @@ class _Search:
         names = tuple(right_signature(self.layer))
         if self.side == "backward":
             return tuple(name for name in names if name in ("dx", "dw", "db", "dgamma", "dbeta"))
-        return names[:2] if self.backward is None else ("out", "cache")
+        return _results_of_loss(self.layer) if self.backward is None else ("out", "cache")
 
     def holds(self, one: Assignment, wanted: _Wanted) -> bool:
         """Whether a variable holds this; what is a result must have its shape."""
@@ -473,6 +477,13 @@ def _equal(value: Any, right: Any) -> bool:
 
 def _outline(value: Any) -> tuple[int, ...]:
     return np.squeeze(value).shape
+
+
+@functools.cache
+def _results_of_loss(layer: str) -> tuple[str, ...]:
+    """Return what the right code of a loss calls the loss and its gradient."""
+    tree = ast.parse(DICTIONARIES[layer].forward).body[0]
+    return tuple(_returned(tree)) if isinstance(tree, ast.FunctionDef) else ()
 
 
 @functools.cache

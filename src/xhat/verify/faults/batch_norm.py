@@ -732,7 +732,7 @@ def after_forward(forward: Function, seen: Seen) -> Any:
     seen["x after the call"] = x
     for name in ("running_mean", "running_var"):
         seen[name] = train[name]
-    seen["out of test mode"] = forward(X_TEST.copy(), GAMMA.copy(), BETA.copy(), test)[0]
+    seen["out (test)"] = forward(X_TEST.copy(), GAMMA.copy(), BETA.copy(), test)[0]
     for name in ("running_mean", "running_var"):
         seen[f"{name} after test mode"] = test[name]
     small = 0.003 * X  # so that an eps of 1e-5 counts

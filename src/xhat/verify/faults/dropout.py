@@ -148,7 +148,7 @@ def after_forward(forward: Function, seen: Seen) -> Any:
     x = X.copy()
     seen["out"], train = forward(x, {"mode": "train", "p": 0.7, "seed": 9})
     seen["x after the call"] = x
-    seen["out of test mode"], test = forward(X.copy(), {"mode": "test", "p": 0.7, "seed": 9})
+    seen["out (test)"], test = forward(X.copy(), {"mode": "test", "p": 0.7, "seed": 9})
     return train, test
 
 

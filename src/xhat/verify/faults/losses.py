@@ -235,18 +235,18 @@ HINGE_BACKWARD: Rows = {
 }
 
 SQUARED = """
-def squared_error(prediction, target):
-    difference = prediction - target
+def squared_error_loss(x, targets):
+    difference = x - targets
     loss = np.mean(difference**2)
-    dprediction = 2 * difference / difference.size
-    return loss, dprediction
+    dx = 2 * difference / difference.size
+    return loss, dx
 """
 
 SQUARED_FORWARD: Rows = {
     "difference_missing": (
         "The difference is a sum: subtract the target.",
-        "prediction - target",
-        "prediction + target",
+        "x - targets",
+        "x + targets",
     ),
     "summed": ("The squares are summed: take their mean.", "np.mean(difference**2)", "np.sum(difference**2)"),
     "averaged_over_batch": (
@@ -289,22 +289,22 @@ SQUARED_BACKWARD: Rows = {
         "2 * difference / len(difference)",
     ),
     "gradient_sign": (
-        "The gradient has the wrong sign: it is 2 * (prediction - target) / count.",
+        "The gradient has the wrong sign: it is 2 * (x - targets) / count.",
         "2 * difference / difference.size",
         "-2 * difference / difference.size",
     ),
     "gradient_of_sign": (
-        "The gradient is that of the absolute value: it is 2 * (prediction - target) / count.",
+        "The gradient is that of the absolute value: it is 2 * (x - targets) / count.",
         "2 * difference / difference.size",
         "np.sign(difference) / difference.size",
     ),
     "gradient_half_and_mean": (
-        "The gradient belongs to half the sum of the squares: here it is 2 * (prediction - target) / count.",
+        "The gradient belongs to half the sum of the squares: here it is 2 * (x - targets) / count.",
         "2 * difference / difference.size",
         "difference",
     ),
     "gradient_summed": (
-        "The gradient is one number: there is one per prediction.",
+        "The gradient is one number: there is one per entry of x.",
         "2 * difference / difference.size",
         "np.mean(2 * difference)",
     ),
@@ -316,22 +316,22 @@ PREDICTION, TARGET = normal(122, 5, 2), normal(123, 5, 2)
 
 def after_scores(loss: Function, seen: Seen) -> Any:
     """Judge scores of five samples, and large ones."""
-    _after_loss(loss, SCORES, LABELS, "dx", seen)
-    seen["loss at large scores"], seen["dx at large scores"] = loss(_large_scores(), LABELS[:2])
+    _after_loss(loss, SCORES, LABELS, seen)
+    seen["out at large scores"], seen["dx at large scores"] = loss(_large_scores(), LABELS[:2])
 
 
 def after_squared_error(loss: Function, seen: Seen) -> Any:
     """Judge five predictions of two numbers each."""
-    _after_loss(loss, PREDICTION, TARGET, "dprediction", seen)
+    _after_loss(loss, PREDICTION, TARGET, seen)
 
 
 def after_nothing(backward: Function, cache: Any, seen: Seen) -> None:
     """Do nothing: a loss returns its gradient itself."""
 
 
-def _after_loss(loss: Function, values: Array, targets: Array, gradient: str, seen: Seen) -> None:
+def _after_loss(loss: Function, values: Array, targets: Array, seen: Seen) -> None:
     x = values.copy()
-    seen["loss"], seen[gradient] = loss(x, targets.copy())
+    seen["out"], seen["dx"] = loss(x, targets.copy())
     seen["x after the call"] = x
 
 

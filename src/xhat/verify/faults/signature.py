@@ -174,10 +174,12 @@ def diagnose(layer: str, forward: Function, backward: Function | None) -> list[M
     if not wrong:
         return []
     singles = _singles(layer)
-    for table in (singles, _pairs(layer)):
-        whole = [Match(faults, wrong, True) for faults, left in table.items() if _all_same(found, left)]
+    for known in (_singles, _pairs):  # the pairs are thousands: only made where no single mistake is enough
+        whole = [Match(faults, wrong, True) for faults, left in known(layer).items() if _all_same(found, left)]
         if whole:
             return whole
+    if backward is None and "out" in wrong:  # another loss has another gradient: nothing is known of it
+        return _by_part(singles, found, ("out",))
     return _by_part(singles, found, wrong)
 
 
