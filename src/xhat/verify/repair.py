@@ -20,7 +20,8 @@ from xhat.verify.static import bound_names, fixed_names, packed, parameters, unk
 
 Edits = tuple["Edit", ...]
 
-_PAIRED = 30  # of how many of the likeliest edits every two are tried together
+_PAIRED = 60  # of how many of the likeliest edits every two are tried together
+_STEPS = 6  # how many edits that make some of it right are tried together with all others
 
 
 class Edit(NamedTuple):
@@ -103,35 +104,65 @@ def repairs(
     candidates: Iterable[Edits],
     accept: Callable[[str], bool],
     budget_s: float,
+    look: Callable[[Edits], frozenset[str]] = lambda _: frozenset(),
 ) -> Repair | None:
-    """Return the first candidate whose text `accept` takes, then of every two together, or None when time is up."""
+    """Return the first candidate that `accept` takes, then of several together, or None when time is up.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    candidates : iterable of edits
+        The likeliest first.
+    accept : callable
+        Judges a whole edited text.
+    budget_s : float
+        How long to look, in seconds.
+    look : callable
+        Returns, quickly, what is still wrong after edits, by name: what is not empty is not judged. Edits that leave
+        less than there was are tried together with others.
+    """
     deadline = time.monotonic() + budget_s
-    first: list[Edits] = []
     seen = {source.text}
+    untouched = look(())
+    first: list[Edits] = []
+    steps: list[tuple[int, Edits]] = []  # what makes some of it right
+
+    def judged(edits: Edits) -> Repair | None:
+        try:
+            text = edited(source.text, edits)
+        except ValueError:  # two candidates that overlap
+            return None
+        if text in seen:
+            return None
+        seen.add(text)
+        left = look(edits)
+        if left:
+            if left < untouched:
+                steps.append((len(left), edits))
+            return None
+        if not _is_python(text) or not accept(text):
+            return None
+        line = source.line_of(min(edits).start)
+        # A notebook's code is not the text of its file: the name says that no patch is meant.
+        name = f"{source.path} (code cells)" if source.path.lower().endswith(".ipynb") else source.path
+        return Repair(edits, text, unified_diff(name, source.text, text), line)
 
     def tried() -> Iterator[Edits]:
         for edits in candidates:
-            if len(first) < _PAIRED:
-                first.append(edits)
+            first.append(edits)
             yield edits
-        for one, other in sorted(itertools.combinations(range(len(first)), 2), key=sum):
+        for _, step in sorted(steps)[:_STEPS]:
+            yield from ((*step, *other) for other in first if other is not step)
+        for one, other in sorted(itertools.combinations(range(len(first[:_PAIRED])), 2), key=sum):
             yield (*first[one], *first[other])
 
     for edits in tried():
         if time.monotonic() >= deadline:
             return None
-        try:
-            text = edited(source.text, edits)
-        except ValueError:  # two candidates that overlap
-            continue
-        if text in seen or not _is_python(text):
-            continue
-        seen.add(text)
-        if accept(text):
-            line = source.line_of(min(edits).start)
-            # A notebook's code is not the text of its file: the name says that no patch is meant.
-            name = f"{source.path} (code cells)" if source.path.lower().endswith(".ipynb") else source.path
-            return Repair(edits, text, unified_diff(name, source.text, text), line)
+        repair = judged(edits)
+        if repair is not None:
+            return repair
     return None
 
 
