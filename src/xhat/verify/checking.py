@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import functools
 import itertools
 import linecache
 import math
@@ -40,6 +41,7 @@ from xhat.verify.repair import Edits, Hints, candidates, edited, repairs
 from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
 from xhat.verify.source import FoundPair, Source, declaration, pairs, read
 from xhat.verify.specs import Spec
+from xhat.verify.spelling import Speller
 from xhat.verify.static import fixed_names, static_findings
 from xhat.verify.symbolic import Proof, Refusal, prove
 from xhat.verify.terms import Explanation, Words, explain
@@ -531,7 +533,18 @@ class _File:
         """Look for a small edit after which everything is right, and put it where it belongs."""
         wrong = [verdict.name for verdict in verdicts if verdict.wrong]
         lines = [item.line for item in (*verdicts, *findings) if item.line is not None]
-        hints = Hints(spec.problem.gradients, wrong, lines)
+        speller = functools.cache(lambda: _speller(spec.problem))
+
+        def missing(name: str, factor: str) -> Sequence[str]:
+            explained = examination.explained.get(name)
+            words = speller() if explained is not None and explained.missing else None
+            return words.missing(name, factor) if words is not None else ()
+
+        def whole(name: str) -> str | None:
+            words = speller() if examination.proof is not None else None
+            return words.whole(name) if words is not None else None
+
+        hints = Hints(spec.problem.gradients, wrong, lines, missing, whole)
         budget = min(_REPAIR_SECONDS, self.time_left() - _RESERVE)
         if budget <= 0:
             return verdicts, findings
@@ -634,6 +647,14 @@ def _holds(problem: Problem, seed: int) -> bool:
         pass
     results = [exact_identity(problem, sizes, seed=seed) for sizes in problem.sizes]
     return all(verdict.word is Word.EXACT for result in results for verdict in result.verdicts.values())
+
+
+def _speller(problem: Problem) -> Speller | None:
+    try:
+        with _limited(_TRIAL_SECONDS):
+            return Speller(problem)
+    except (Refusal, _TooLong):
+        return None
 
 
 def _dictionary_of(spec: Spec) -> str | None:
