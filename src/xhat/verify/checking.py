@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import functools
 import itertools
 import linecache
 import math
@@ -32,13 +33,15 @@ import numpy as np
 from xhat.verify import formats, specs
 from xhat.verify.exact import ExactResult, exact_identity
 from xhat.verify.faults import DICTIONARIES, Match, diagnose
+from xhat.verify.glance import Look, at_a_point, by_dictionary
 from xhat.verify.problem import Problem
 from xhat.verify.protocol import protocol
 from xhat.verify.repair import Edit as Replacement
-from xhat.verify.repair import Hints, candidates, edited, repairs
+from xhat.verify.repair import Edits, Hints, candidates, edited, repairs
 from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
 from xhat.verify.source import FoundPair, Source, declaration, pairs, read
 from xhat.verify.specs import Spec
+from xhat.verify.spelling import Speller
 from xhat.verify.static import fixed_names, static_findings
 from xhat.verify.symbolic import Proof, Refusal, prove
 from xhat.verify.terms import Explanation, Words, explain
@@ -46,6 +49,7 @@ from xhat.verify.values import Located, first_wrong_line
 
 _REPAIR_SECONDS = 2.0
 _EXPLANATION_SECONDS = 2.0
+_GLANCE_SECONDS = 0.3
 _TRIAL_SECONDS = 1.0  # for an edited text, which may run for ever
 _RESERVE = 1.0  # seconds that are left for the report itself
 _OUT = "out"
@@ -529,7 +533,18 @@ class _File:
         """Look for a small edit after which everything is right, and put it where it belongs."""
         wrong = [verdict.name for verdict in verdicts if verdict.wrong]
         lines = [item.line for item in (*verdicts, *findings) if item.line is not None]
-        hints = Hints(spec.problem.gradients, wrong, lines)
+        speller = functools.cache(lambda: _speller(spec.problem))
+
+        def missing(name: str, factor: str) -> Sequence[str]:
+            explained = examination.explained.get(name)
+            words = speller() if explained is not None and explained.missing else None
+            return words.missing(name, factor) if words is not None else ()
+
+        def whole(name: str) -> str | None:
+            words = speller() if examination.proof is not None else None
+            return words.whole(name) if words is not None else None
+
+        hints = Hints(spec.problem.gradients, wrong, lines, missing, whole)
         budget = min(_REPAIR_SECONDS, self.time_left() - _RESERVE)
         if budget <= 0:
             return verdicts, findings
@@ -538,7 +553,8 @@ class _File:
         def accept(text: str) -> bool:
             return self._is_right(found, text, names)
 
-        repair = repairs(self.source, candidates(self.source, found, hints), accept, budget)
+        look = self._look(found, spec, wrong)
+        repair = repairs(self.source, candidates(self.source, found, hints), accept, budget, look)
         if repair is None:
             return verdicts, findings
         if wrong:
@@ -548,6 +564,55 @@ class _File:
         elif findings:
             findings = [replace(findings[0], repair=repair.diff), *findings[1:]]
         return verdicts, findings
+
+    def _look(self, found: FoundPair, spec: Spec, wrong: Sequence[str]) -> Callable[[Edits], frozenset[str]]:
+        """Return what says quickly that edits cannot be right; nothing is wrong where it cannot see what is."""
+        namespace = vars(self.module)
+        spans: dict[str, tuple[int, int]] = {}
+        for name in (found.forward, found.backward):
+            function = self.source.functions.get(name or "")
+            if name is None or function is None or "." in name or function.decorator_list:
+                continue
+            spans[name] = self.source.span(function)
+
+        def of(edits: Edits) -> Problem | None:
+            """Return the problem with the edited functions, of which only these are compiled."""
+            names = dict(namespace)
+            for name, (start, end) in spans.items():
+                inside = [edit for edit in edits if start <= edit.start and edit.end <= end]
+                if inside:
+                    moved = [edit._replace(start=edit.start - start, end=edit.end - start) for edit in inside]
+                    exec(compile(edited(self.source.text[start:end], moved), "<edited>", "exec"), names)
+            if any(not any(start <= edit.start and edit.end <= end for start, end in spans.values()) for edit in edits):
+                return None
+            backward = names[found.backward] if found.backward else None
+            return replace(spec.problem, forward=names[found.forward or ""], backward=backward)
+
+        def looked(look: Look, edits: Edits) -> frozenset[str]:
+            try:
+                with _limited(_GLANCE_SECONDS):
+                    problem = of(edits)
+                    return look(problem) if problem is not None else frozenset()
+            except (Exception, _TooLong):
+                return frozenset({"error"})
+
+        looks: list[Look] = []
+        layer = _dictionary_of(spec)
+        if layer is not None and spec.convention == "cs231n":
+            looks.append(by_dictionary(layer, lambda problem: (problem.forward, problem.backward)))
+        point = at_a_point(spec.problem)
+        if point is not None:
+            looks.append(point)
+        for look in looks:
+            before = looked(look, ())
+            if before >= set(wrong) & {_OUT, *spec.problem.gradients} and before:
+
+                def chosen(edits: Edits, look: Look = look, before: frozenset[str] = before) -> frozenset[str]:
+                    left = looked(look, edits)
+                    return frozenset() if left < before and not left & set(wrong) and "error" not in left else left
+
+                return chosen
+        return lambda _: frozenset()
 
     def _is_right(self, found: FoundPair, text: str, names: Sequence[str]) -> bool:
         """Judge an edited text: every gradient at least EXACT, the forward as asked, and nothing found."""
@@ -582,6 +647,14 @@ def _holds(problem: Problem, seed: int) -> bool:
         pass
     results = [exact_identity(problem, sizes, seed=seed) for sizes in problem.sizes]
     return all(verdict.word is Word.EXACT for result in results for verdict in result.verdicts.values())
+
+
+def _speller(problem: Problem) -> Speller | None:
+    try:
+        with _limited(_TRIAL_SECONDS):
+            return Speller(problem)
+    except (Refusal, _TooLong):
+        return None
 
 
 def _dictionary_of(spec: Spec) -> str | None:

@@ -12,7 +12,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from xhat.verify.source import FoundPair, Function, Source, statements
@@ -20,7 +20,8 @@ from xhat.verify.static import bound_names, fixed_names, packed, parameters, unk
 
 Edits = tuple["Edit", ...]
 
-_PAIRED = 30  # of how many of the likeliest edits every two are tried together
+_PAIRED = 60  # of how many of the likeliest edits every two are tried together
+_STEPS = 6  # how many edits that make some of it right are tried together with all others
 
 
 class Edit(NamedTuple):
@@ -43,17 +44,18 @@ class Hints:
         Which of them are wrong. "out" and the names of running statistics mean the forward pass.
     lines : sequence of int
         Lines under suspicion, counted from 1.
-    missing_terms : mapping of str to sequence of str
-        Terms that a gradient lacks, in the names of the code: {"dx": ["- gamma * dout.mean(0) / std"]}.
-    factors : mapping of str to sequence of str
-        What a gradient is to be multiplied by: {"dgamma": ["1 / gamma"]}.
+    missing : callable
+        `missing("dx", "1 / std")` returns the terms that dx lacks in what is multiplied by 1 / std there, in the names
+        of the code, each with its sign: ["- np.mean(dout, axis=0)"]; nothing if this is not all that is wrong.
+    whole : callable
+        `whole("dx")` returns all of the true dx in the names of the code, or None.
     """
 
     gradients: Sequence[str] = ()
     wrong: Sequence[str] = ()
     lines: Sequence[int] = ()
-    missing_terms: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
-    factors: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    missing: Callable[[str, str], Sequence[str]] = lambda gradient, factor: ()
+    whole: Callable[[str], str | None] = lambda gradient: None
 
 
 @dataclass(frozen=True)
@@ -103,35 +105,65 @@ def repairs(
     candidates: Iterable[Edits],
     accept: Callable[[str], bool],
     budget_s: float,
+    look: Callable[[Edits], frozenset[str]] = lambda _: frozenset(),
 ) -> Repair | None:
-    """Return the first candidate whose text `accept` takes, then of every two together, or None when time is up."""
+    """Return the first candidate that `accept` takes, then of several together, or None when time is up.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    candidates : iterable of edits
+        The likeliest first.
+    accept : callable
+        Judges a whole edited text.
+    budget_s : float
+        How long to look, in seconds.
+    look : callable
+        Returns, quickly, what is still wrong after edits, by name: what is not empty is not judged. Edits that leave
+        less than there was are tried together with others.
+    """
     deadline = time.monotonic() + budget_s
-    first: list[Edits] = []
     seen = {source.text}
+    untouched = look(())
+    first: list[Edits] = []
+    steps: list[tuple[int, Edits]] = []  # what makes some of it right
+
+    def judged(edits: Edits) -> Repair | None:
+        try:
+            text = edited(source.text, edits)
+        except ValueError:  # two candidates that overlap
+            return None
+        if text in seen:
+            return None
+        seen.add(text)
+        left = look(edits)
+        if left:
+            if left < untouched:
+                steps.append((len(left), edits))
+            return None
+        if not _is_python(text) or not accept(text):
+            return None
+        line = source.line_of(min(edits).start)
+        # A notebook's code is not the text of its file: the name says that no patch is meant.
+        name = f"{source.path} (code cells)" if source.path.lower().endswith(".ipynb") else source.path
+        return Repair(edits, text, unified_diff(name, source.text, text), line)
 
     def tried() -> Iterator[Edits]:
         for edits in candidates:
-            if len(first) < _PAIRED:
-                first.append(edits)
+            first.append(edits)
             yield edits
-        for one, other in sorted(itertools.combinations(range(len(first)), 2), key=sum):
+        for _, step in sorted(steps)[:_STEPS]:
+            yield from ((*step, *other) for other in first if other is not step)
+        for one, other in sorted(itertools.combinations(range(len(first[:_PAIRED])), 2), key=sum):
             yield (*first[one], *first[other])
 
     for edits in tried():
         if time.monotonic() >= deadline:
             return None
-        try:
-            text = edited(source.text, edits)
-        except ValueError:  # two candidates that overlap
-            continue
-        if text in seen or not _is_python(text):
-            continue
-        seen.add(text)
-        if accept(text):
-            line = source.line_of(min(edits).start)
-            # A notebook's code is not the text of its file: the name says that no patch is meant.
-            name = f"{source.path} (code cells)" if source.path.lower().endswith(".ipynb") else source.path
-            return Repair(edits, text, unified_diff(name, source.text, text), line)
+        repair = judged(edits)
+        if repair is not None:
+            return repair
     return None
 
 
@@ -150,6 +182,7 @@ def candidates(source: Source, pair: FoundPair, hints: Hints | None = None) -> I
     ranked.sort(key=lambda candidate: candidate[0])
     for _, edits in ranked:
         yield edits
+    yield from workshop.rewritten()
 
 
 _Ranked = tuple[float, Edits]  # the lower, the likelier
@@ -196,6 +229,27 @@ class _Workshop:
             found.append(self._function(forward, self._outputs(forward, ["out"]), wrong & {"out"}))
         for rank, edits in itertools.chain(*found):
             yield self._nearer(rank, edits), edits
+
+    def rewritten(self) -> Iterator[Edits]:
+        """Yield edits that write a wrong gradient anew, whatever it was."""
+        function = self.source.functions.get((self.pair.backward if self.pair.kind != "loss" else self.pair.forward) or "")
+        wrong = [name for name in self.hints.gradients if name in self.hints.wrong]
+        if function is None or not wrong:
+            return
+        outputs = self._outputs(function, self.hints.gradients, skip=self.pair.kind == "loss")
+        anew: list[Edits] = []
+        for name in wrong:
+            text = self.hints.whole(name) if name in outputs else None
+            if text is None:
+                continue
+            carried = self._carried(function, text)
+            for _, value in self._last_values(list(self._sites(function)), outputs[name]):
+                edits = (*carried, Edit(*self.source.span(value), text))
+                yield edits
+                if value is outputs[name]:
+                    anew.append(edits)
+        if len(anew) == len(wrong) > 1:
+            yield tuple(dict.fromkeys(itertools.chain(*anew)))
 
     def _nearer(self, rank: float, edits: Edits) -> float:
         """Return a lower rank for edits of a line under suspicion."""
@@ -329,24 +383,11 @@ class _Workshop:
         self, function: Function, sites: Sequence[_Site], name: str, returned: ast.expr, names: Sequence[str]
     ) -> Iterator[_Ranked]:
         """Yield edits of an output as a whole: where it gets its last value, and where it is returned."""
-        places: list[tuple[float, ast.expr]] = [(1, returned)]
-        if isinstance(returned, ast.Name):
-            last = [
-                site
-                for site in sites
-                if isinstance(site.statement, ast.Assign)
-                and any(isinstance(node, ast.Name) and node.id == returned.id for node in site.statement.targets)
-            ]
-            places += [(0, site.value) for site in last[-1:]]
+        places = self._last_values(sites, returned)
         of = name.removeprefix("d")
         for later, value in places:
             whole = self._whole(value)
-            for term in self.hints.missing_terms.get(name, ()):
-                sign = "-" if term.lstrip().startswith("-") else "+"
-                body = _parenthesized(term.strip().lstrip("+-").strip())
-                yield later, (self._put(value, value, f"{whole} {sign} {body}"),)
-            for factor in self.hints.factors.get(name, ()):
-                yield later, (self._put(value, value, f"{whole} * {_parenthesized(factor)}"),)
+            yield from self._completed(function, name, value, later)
             yield 3 + later, (self._put(value, value, f"-{whole}"),)
             for factor in names:
                 yield 4.5 + later, (self._put(value, value, f"{whole} + {factor}"),)
@@ -364,6 +405,54 @@ class _Workshop:
                 yield 4 + later, (self._put(value, value, f"{whole}.reshape({of}.shape)"),)
             for axis in ("axis=0", "axis=1", "axis=0, keepdims=True", "axis=1, keepdims=True"):
                 yield 5 + later, (self._put(value, value, f"np.sum({self.source.segment(value)}, {axis})"),)
+
+    def _last_values(self, sites: Sequence[_Site], returned: ast.expr) -> list[tuple[float, ast.expr]]:
+        """Return where an output gets its last value, and where it is returned, with a rank."""
+        places: list[tuple[float, ast.expr]] = [(1, returned)]
+        if isinstance(returned, ast.Name):
+            last = [
+                site
+                for site in sites
+                if isinstance(site.statement, ast.Assign)
+                and any(isinstance(node, ast.Name) and node.id == returned.id for node in site.statement.targets)
+            ]
+            places = [*((0, site.value) for site in last[-1:]), *places]
+        return places
+
+    def _completed(self, function: Function, name: str, value: ast.expr, later: float) -> Iterator[_Ranked]:
+        """Yield edits that add what a gradient lacks, inside a product if there is a sum in it."""
+        inside = [(node, factor) for node, factor in self._sums(value) if factor is not None]
+        for rank, (node, factor) in enumerate([*inside, (value, None)]):
+            terms = self.hints.missing(name, factor or "1")
+            if terms:
+                text = f"{self.source.segment(node)} {' '.join(terms)}"
+                edit = Edit(*self.source.span(node), text)
+                yield later + 0.1 * rank - 4, (*self._carried(function, text), edit)
+
+    def _sums(self, value: ast.expr, factor: str | None = None) -> Iterator[tuple[ast.expr, str | None]]:
+        """Yield the sums in a product, each with what it is multiplied by."""
+        if not isinstance(value, ast.BinOp):
+            return
+        before = f"({factor}) * " if factor is not None else ""
+        match value.op:
+            case ast.Add() | ast.Sub():
+                yield value, factor
+            case ast.Mult():
+                yield from self._sums(value.left, f"{before}({self.source.segment(value.right)})")
+                yield from self._sums(value.right, f"{before}({self.source.segment(value.left)})")
+            case ast.Div():
+                yield from self._sums(value.left, f"{before}(1 / ({self.source.segment(value.right)}))")
+            case _:
+                return
+
+    def _carried(self, function: Function, text: str) -> Edits:
+        """Return the edits by which the cache hands over what a text needs from the forward pass."""
+        forward = self.source.functions.get(self.pair.forward or "")
+        if forward is None or forward is function:
+            return ()
+        needed = {node.id for node in ast.walk(ast.parse(f"({text})")) if isinstance(node, ast.Name)}
+        names = sorted((needed & bound_names(forward)) - bound_names(function))
+        return self._carry(forward, function, names) if names else ()
 
     def _others(self, function: Function) -> Iterator[tuple[str, Edits]]:
         """Yield the forward pass's variables that the backward pass does not know, and how the cache brings them."""
