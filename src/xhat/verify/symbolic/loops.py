@@ -329,8 +329,10 @@ def _is_known(function: Any) -> bool:
         return _is_known(function.__func__)
     if isinstance(function, types.FunctionType):
         return function.__module__.startswith(_ENGINE) or _NAME in function.__code__.co_names
-    if isinstance(function, types.BuiltinFunctionType) and type(cast(object, function.__self__)) in _PLAIN:
-        return function.__name__ in _KEEPS
+    if isinstance(function, types.BuiltinFunctionType):
+        owner: Any = function.__self__
+        if isinstance(owner, _PLAIN):
+            return function.__name__ in _KEEPS
     if isinstance(function, type) and issubclass(function, BaseException):
         return True
     return any(function is pure for pure in _PURE) or type(cast(Any, function)).__module__.startswith(_ENGINE)
