@@ -1,6 +1,6 @@
 """What `xhat check` says of every mistake of the dictionaries.
 
-    python benchmarks/check_faults.py [--short] [--csv [FILE]] [--markdown] [--repairs K]
+    python benchmarks/check_faults.py [--short] [--layers NAME...] [--csv [FILE]] [--markdown] [--repairs K]
 
 Every mistake is written into a file of its own, and the file is checked. Counted is whether the mistake is
 
@@ -10,7 +10,8 @@ Every mistake is written into a file of its own, and the file is checked. Counte
     located   a line that the report gives is one that was changed
     repaired  a change was found after which all is right (for every K-th mistake)
 
-Right code, and mistakes that change nothing, must raise no alarm. `--markdown` writes the table into docs/check.md.
+Right code, and mistakes that change nothing, must raise no alarm. `--csv` writes a line for every mistake, after each
+layer; layers that are not asked for keep their lines. `--markdown` writes the table of all of them into docs/check.md.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,7 @@ import numpy as np
 
 from xhat.verify import checking
 from xhat.verify.faults import DICTIONARIES, Fault, diagnose, faults_of, source_of
+from xhat.verify.report import FileReport
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "check.md"
@@ -44,7 +46,7 @@ REPAIR_SECONDS = 5.0
 UNNAMED = {"exception", "malformed", "not-decided"}  # findings that say that something is wrong, and not what
 TERMS = re.compile(
     r"^(term missing: |term that should not be there: |wrong coefficient: |off by (a|the) factor "
-    r"|\w+ is 0 for all inputs|\w+ should be 0|the sign is wrong|shape \()",
+    r"|too (small|large) by the factor |\w+ is 0 for all inputs|\w+ should be 0|the sign is wrong|shape \()",
     re.MULTILINE,
 )
 
@@ -59,8 +61,8 @@ class Judged(NamedTuple):
     found: bool
     named: str  # "message", "finding", "terms", or "" where it is not
     located: bool
-    repaired: bool
-    seconds: float
+    repaired: bool | None  # None where no repair was looked for
+    seconds: float  # without the search for a repair
 
 
 @cache
@@ -80,9 +82,8 @@ def changed_lines(layer: str, text: str) -> set[int]:
     return lines
 
 
-def judged(layer: str, fault: Fault | None, *, repairs: float = 0.0) -> Judged:
-    """Check right code (None), or a file with one mistake."""
-    text = source_of(layer, [fault] if fault else [])
+def checked(text: str, repairs: float) -> FileReport:
+    """Check a text as a file, with so many seconds for a repair."""
     before = checking._REPAIR_SECONDS, checking._EXPLANATION_SECONDS
     checking._REPAIR_SECONDS, checking._EXPLANATION_SECONDS = repairs, 60.0  # what is said depends on no machine
     try:
@@ -90,11 +91,21 @@ def judged(layer: str, fault: Fault | None, *, repairs: float = 0.0) -> Judged:
             warnings.simplefilter("ignore")
             path = Path(folder) / "layers.py"
             path.write_text(text)
-            start = time.perf_counter()
-            report = checking.check_file(path)
-            seconds = time.perf_counter() - start
+            return checking.check_file(path)
     finally:
         checking._REPAIR_SECONDS, checking._EXPLANATION_SECONDS = before
+
+
+def judged(layer: str, fault: Fault | None, *, repair: bool = False) -> Judged:
+    """Check right code (None), or a file with one mistake."""
+    text = source_of(layer, [fault] if fault else [])
+    start = time.perf_counter()
+    report = checked(text, 0.0)
+    seconds = time.perf_counter() - start
+    repaired = None
+    if repair:
+        again = checked(text, REPAIR_SECONDS)
+        repaired = any(one.repair for pair in again.pairs for one in (*pair.verdicts, *pair.findings))
     wrong = [verdict for pair in report.pairs for verdict in pair.verdicts if verdict.wrong]
     findings = [finding for pair in report.pairs for finding in pair.findings]
     said = [item.message for item in (*wrong, *findings)]
@@ -114,7 +125,7 @@ def judged(layer: str, fault: Fault | None, *, repairs: float = 0.0) -> Judged:
         not report.pairs or bool(wrong or findings),
         named,
         not changed_lines(layer, text).isdisjoint(item.line for item in (*wrong, *findings)),
-        any(item.repair is not None for item in (*wrong, *findings)),
+        repaired,
         seconds,
     )
 
@@ -127,31 +138,22 @@ def sample(layer: str, short: bool) -> Iterable[Fault | None]:
     return (None, *faults)
 
 
-def measured(short: bool, every: int) -> tuple[list[Judged], list[Judged]]:
-    """Return what is made of all mistakes, without repairs, and of every so many with them."""
-    rows: list[Judged] = []
-    repaired: list[Judged] = []
-    number = 0
-    for layer in DICTIONARIES:
+def measured(layers: Iterable[str], short: bool, every: int) -> Iterator[Judged]:
+    """Judge the mistakes of some layers, and look for a repair of every so many."""
+    for layer in layers:
         judged(layer, None)  # what is made once for each layer is not counted
-        for fault in sample(layer, short):
-            rows.append(judged(layer, fault))
-            if fault is not None and not fault.harmless:
-                number += 1
-                if every and number % every == 0:
-                    repaired.append(judged(layer, fault, repairs=REPAIR_SECONDS))
-        print(layer, len(rows), file=sys.stderr, flush=True)
-    return rows, repaired
+        for number, fault in enumerate(sample(layer, short)):
+            yield judged(layer, fault, repair=bool(fault and every and number % every == 1))
 
 
-def summary(rows: list[Judged], repaired: list[Judged]) -> str:
+def summary(rows: list[Judged]) -> str:
     """Return the table, and what was not found or not named."""
     lines = [["layer", "mistakes", "found", "named", "line right", "repaired", "seconds each"]]
     lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for layer in (*dict.fromkeys(row.layer for row in rows), None):
         those = [row for row in rows if layer in (None, row.layer)]
         wrong = [row for row in those if row.fault and not row.harmless]
-        tried = [row for row in repaired if layer in (None, row.layer)]
+        tried = [row for row in wrong if row.repaired is not None]
         lines.append(
             [
                 layer.replace("_", " ") if layer else "**all**",
@@ -159,7 +161,7 @@ def summary(rows: list[Judged], repaired: list[Judged]) -> str:
                 str(sum(row.found for row in wrong)),
                 str(sum(row.found and bool(row.named) for row in wrong)),
                 str(sum(row.found and row.located for row in wrong)),
-                f"{sum(row.repaired for row in tried)} of {len(tried)}" if tried else "–",
+                f"{sum(bool(row.repaired) for row in tried)} of {len(tried)}" if tried else "–",
                 f"{float(np.median([row.seconds for row in those])):.2f}",
             ]
         )
@@ -193,8 +195,28 @@ def write_csv(path: Path, rows: list[Judged]) -> None:
     """Write a line for every mistake."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(Judged._fields[:-2])
-        writer.writerows([int(v) if isinstance(v, bool) else v for v in row[:-2]] for row in rows)
+        writer.writerow(Judged._fields)
+        writer.writerows(
+            [*(int(v) if isinstance(v, bool) else v for v in row[:-1]), f"{row.seconds:.3f}"] for row in rows
+        )
+
+
+def read_csv(path: Path) -> list[Judged]:
+    """Return what was written."""
+    if not path.exists():
+        return []
+
+    def flag(text: str) -> bool | None:
+        return bool(int(text)) if text else None
+
+    with path.open(newline="") as file:
+        return [
+            Judged(
+                *(line["layer"], line["side"], line["fault"], line["harmless"] == "1", line["found"] == "1"),
+                *(line["named"], line["located"] == "1", flag(line["repaired"]), float(line["seconds"])),
+            )
+            for line in csv.DictReader(file)
+        ]
 
 
 def write_page(page: Path, text: str) -> None:
@@ -210,16 +232,22 @@ def write_page(page: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=f"{SHORT} mistakes per layer and pass")
+    parser.add_argument("--layers", nargs="*", choices=list(DICTIONARIES), default=list(DICTIONARIES))
     parser.add_argument("--repairs", type=int, default=0, metavar="K", help="look for a repair of every K-th mistake")
     parser.add_argument(
         "--csv", type=Path, nargs="?", const=CSV, help=f"write a line for every mistake, into {CSV.relative_to(ROOT)}"
     )
     parser.add_argument("--markdown", action="store_true", help="write the table into docs/check.md")
     options = parser.parse_args()
-    rows, repaired = measured(options.short, options.repairs)
-    text = summary(rows, repaired)
-    if options.csv:
-        write_csv(options.csv, rows)
+    rows = [row for row in read_csv(options.csv) if row.layer not in options.layers] if options.csv else []
+    order = list(DICTIONARIES)
+    for layer in options.layers:
+        rows += measured([layer], options.short, options.repairs)
+        rows.sort(key=lambda row: order.index(row.layer))
+        if options.csv:
+            write_csv(options.csv, rows)
+        print(layer, file=sys.stderr, flush=True)
+    text = summary(rows)
     if options.markdown:
         write_page(PAGE, text)
     print(text)
