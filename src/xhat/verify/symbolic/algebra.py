@@ -19,12 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import permutations, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xhat.verify.problem import Unsupported
-
-if TYPE_CHECKING:
-    from xhat.verify.symbolic.frames import Frame
 
 # ("s", name) | ("e", name, indices) | ("S", dims, product). Free indices are numbers from 0 up; inside a sum, -1, -2,
 # ... are its bound indices, in the order of dims. A product is a sorted tuple of (factor, exponent).
@@ -122,7 +119,7 @@ class Space:
         self._sum_rules: list[_SumRule] = []
         self._power_rules: list[_PowerRule] = []
         self.undefined = 0
-        self.loops: list[Frame] = []  # those that are open, the outermost first
+        self.loops: list[Any] = []  # the frames of those that are open, the outermost first
         self._count = 0
         self._places: dict[tuple[int, str], int] = {}
 
