@@ -232,7 +232,9 @@ class _Workshop:
 
     def rewritten(self) -> Iterator[Edits]:
         """Yield edits that write a wrong gradient anew, whatever it was."""
-        function = self.source.functions.get((self.pair.backward if self.pair.kind != "loss" else self.pair.forward) or "")
+        function = self.source.functions.get(
+            (self.pair.backward if self.pair.kind != "loss" else self.pair.forward) or ""
+        )
         wrong = [name for name in self.hints.gradients if name in self.hints.wrong]
         if function is None or not wrong:
             return

@@ -248,14 +248,18 @@ SQUARED_FORWARD: Rows = {
         "x - targets",
         "x + targets",
     ),
-    "summed": ("The squares are summed: take their mean.", "np.mean(difference**2)", "np.sum(difference**2)"),
+    "summed": (
+        "The squares are summed: take their mean, as the gradient does.",
+        "np.mean(difference**2)",
+        "np.sum(difference**2)",
+    ),
     "averaged_over_batch": (
-        "The squares are divided by the batch size: divide by the number of entries.",
+        "The squares are divided by the batch size: divide by the number of entries, as the gradient does.",
         "np.mean(difference**2)",
         "np.sum(difference**2) / len(difference)",
     ),
     "halved": (
-        "The loss has a factor 1/2: it is the mean of the squares.",
+        "The loss has a factor 1/2: the gradient is that of the mean of the squares.",
         "np.mean(difference**2)",
         "0.5 * np.mean(difference**2)",
     ),

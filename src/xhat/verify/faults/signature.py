@@ -174,8 +174,10 @@ def diagnose(layer: str, forward: Function, backward: Function | None) -> list[M
     if not wrong:
         return []
     singles = _singles(layer)
+    # Where the loss is another function, a gradient that is right for the layer is not the gradient of this loss.
+    parts = (*wrong, "dx") if backward is None and "out" in wrong and "dx" not in wrong else wrong
     for known in (_singles, _pairs):  # the pairs are thousands: only made where no single mistake is enough
-        whole = [Match(faults, wrong, True) for faults, left in known(layer).items() if _all_same(found, left)]
+        whole = [Match(faults, parts, True) for faults, left in known(layer).items() if _all_same(found, left)]
         if whole:
             return whole
     if backward is None and "out" in wrong:  # another loss has another gradient: nothing is known of it
