@@ -44,6 +44,8 @@ class Hints:
         Which of them are wrong. "out" and the names of running statistics mean the forward pass.
     lines : sequence of int
         Lines under suspicion, counted from 1.
+    first : iterable of edits
+        What is to be tried before all else.
     missing : callable
         `missing("dx", "1 / std")` returns the terms that dx lacks in what is multiplied by 1 / std there, in the names
         of the code, each with its sign: ["- np.mean(dout, axis=0)"]; nothing if this is not all that is wrong.
@@ -54,6 +56,7 @@ class Hints:
     gradients: Sequence[str] = ()
     wrong: Sequence[str] = ()
     lines: Sequence[int] = ()
+    first: Iterable[Edits] = ()
     missing: Callable[[str, str], Sequence[str]] = lambda gradient, factor: ()
     whole: Callable[[str], str | None] = lambda gradient: None
 
@@ -177,6 +180,8 @@ def _is_python(text: str) -> bool:
 
 def candidates(source: Source, pair: FoundPair, hints: Hints | None = None) -> Iterator[Edits]:
     """Yield likely edits of a pair, the likeliest first."""
+    if hints is not None:
+        yield from hints.first
     workshop = _Workshop(source, pair, hints or Hints())
     ranked = list(workshop.candidates())
     ranked.sort(key=lambda candidate: candidate[0])
