@@ -589,22 +589,22 @@ class _File:
     def _look(self, found: FoundPair, spec: Spec, wrong: Sequence[str]) -> Callable[[Edits], frozenset[str]]:
         """Return what says quickly that edits cannot be right; nothing is wrong where it cannot see what is."""
         namespace = vars(self.module)
-        spans: dict[str, tuple[int, int]] = {}
+        spans: list[tuple[int, int]] = []
         for name in (found.forward, found.backward):
             function = self.source.functions.get(name or "")
             if name is None or function is None or "." in name or function.decorator_list:
                 continue
-            spans[name] = self.source.span(function)
+            spans.append(self.source.span(function))
 
         def of(edits: Edits) -> Problem | None:
             """Return the problem with the edited functions, of which only these are compiled."""
             names = dict(namespace)
-            for name, (start, end) in spans.items():
+            for start, end in spans:
                 inside = [edit for edit in edits if start <= edit.start and edit.end <= end]
                 if inside:
                     moved = [edit._replace(start=edit.start - start, end=edit.end - start) for edit in inside]
                     exec(compile(edited(self.source.text[start:end], moved), "<edited>", "exec"), names)
-            if any(not any(start <= edit.start and edit.end <= end for start, end in spans.values()) for edit in edits):
+            if any(not any(start <= edit.start and edit.end <= end for start, end in spans) for edit in edits):
                 return None
             backward = names[found.backward] if found.backward else None
             return replace(spec.problem, forward=names[found.forward or ""], backward=backward)

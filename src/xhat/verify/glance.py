@@ -67,9 +67,7 @@ class _Point:
         self.values = problem.draw(rng, problem.sizes[0])
         self.wanted = as_array(self.output(problem, self.values))
         self.dout: Any = 1.0 if problem.backward is None else rng.standard_normal(self.wanted.shape)
-        self.directions = {
-            name: rng.standard_normal(np.shape(self.values[name])) for name in problem.differentiated
-        }
+        self.directions = {name: rng.standard_normal(np.shape(self.values[name])) for name in problem.differentiated}
         self.slopes = {name: self.slope(problem, name) for name in problem.differentiated}
 
     def output(self, problem: Problem, values: Values) -> Any:

@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from xhat.verify.problem import Problem, Unsupported
-from xhat.verify.symbolic import Proof, Refusal, prove
+from xhat.verify.symbolic import prove
 from xhat.verify.symbolic.algebra import Poly, Space, opened
 from xhat.verify.symbolic.arrays import Axes, Size, Symbolic
 
@@ -388,7 +388,9 @@ class _Kept:
         """Return the variables of the first call in a space."""
         for held in self._frames.get((code.co_filename, code.co_name), []) if code is not None else []:
             values = {name: value for name, value in held.items() if isinstance(value, Size | Symbolic)}
-            if any((value.poly.space if isinstance(value, Size) else value.space) is space for value in values.values()):
+            if any(
+                (value.poly.space if isinstance(value, Size) else value.space) is space for value in values.values()
+            ):
                 return {name: value for name, value in values.items() if name.isidentifier()}
         return {}
 

@@ -11,15 +11,16 @@ import copy
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from xhat.verify.faults.dictionary import Dictionary, Fault
 from xhat.verify.repair import Edit, Edits
 from xhat.verify.source import Function, Source, statements
-from xhat.verify.static import bound_names
+from xhat.verify.static import bound_names, parameters
 from xhat.verify.values import USUAL_NAMES
 
 _MOST = 200
+_Names = Mapping[str, str]  # those of the dictionary's function, and what a parameter is called in the user's
 _Change = tuple[ast.expr, ast.expr]  # what is wrong, and what is right
 
 
@@ -29,7 +30,9 @@ def undone(source: Source, function: Function, dictionary: Dictionary, fault: Fa
         [one for one in statements(_last(dictionary.text(fault.side, faults)).body) if not hasattr(one, "body")]
         for faults in ((fault,), ())
     )
-    local = bound_names(_last(dictionary.text(fault.side)))
+    of = _last(dictionary.text(fault.side))
+    by_place = zip(parameters(of), parameters(function), strict=False)
+    local = {**dict.fromkeys(bound_names(of), ""), **dict(by_place)}
     steps = difflib.SequenceMatcher(None, [ast.dump(one) for one in wrong], [ast.dump(one) for one in right], False)
     places: list[list[Edits]] = []
     for kind, a, b, c, d in steps.get_opcodes():
@@ -37,7 +40,9 @@ def undone(source: Source, function: Function, dictionary: Dictionary, fault: Fa
             places.append(list(_inserted(source, function, right[c:d], local)))
         elif kind == "replace" and b - a == d - c:
             for old, new in zip(wrong[a:b], right[c:d], strict=True):
-                places.append([edits for change in _levels(old, new) for edits in _put(source, function, change, local)])
+                places.append(
+                    [edits for change in _levels(old, new) for edits in _put(source, function, change, local)]
+                )
         elif kind != "equal":
             return
     for chosen in itertools.islice(itertools.product(*places), _MOST):
@@ -56,7 +61,7 @@ def _levels(wrong: ast.AST, right: ast.AST) -> Iterator[_Change]:
         return
     for one, other in _apart(wrong, right):
         if isinstance(one, ast.expr) and isinstance(other, ast.expr):
-            if not isinstance(one, ast.Name | ast.Constant):
+            if not isinstance(one, ast.Name) and not (isinstance(one, ast.Constant) and isinstance(one.value, int)):
                 yield one, other
             yield from _levels(one, other)
 
@@ -65,11 +70,8 @@ def _apart(wrong: ast.AST, right: ast.AST) -> list[tuple[ast.AST, ast.AST]]:
     """Return the only two children in which two nodes differ; nothing if they differ in more."""
     pairs: list[tuple[Any, Any]] = []
     for name, value in ast.iter_fields(wrong):
-        other = getattr(right, name)
-        if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):  # pyright: ignore[reportUnknownArgumentType]
-            pairs += zip(value, other, strict=True)  # pyright: ignore[reportUnknownArgumentType]
-        else:
-            pairs.append((value, other))
+        one, other = _listed(value), _listed(getattr(right, name))
+        pairs += zip(one, other, strict=True) if len(one) == len(other) else [(value, getattr(right, name))]
     found = [(one, other) for one, other in pairs if _dumped(one) != _dumped(other)]
     plain = len(found) == 1 and all(isinstance(node, ast.AST) for node in found[0])
     if plain and isinstance(found[0][0], ast.keyword) and isinstance(found[0][1], ast.keyword):
@@ -77,11 +79,15 @@ def _apart(wrong: ast.AST, right: ast.AST) -> list[tuple[ast.AST, ast.AST]]:
     return found if plain else []
 
 
+def _listed(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
+
+
 def _dumped(value: Any) -> Any:
     return ast.dump(value) if isinstance(value, ast.AST) else value
 
 
-def _put(source: Source, function: Function, change: _Change, local: set[str]) -> Iterator[Edits]:
+def _put(source: Source, function: Function, change: _Change, local: _Names) -> Iterator[Edits]:
     """Yield edits that put the right expression where the wrong one stands."""
     wrong, right = change
     known = bound_names(function)
@@ -112,7 +118,7 @@ def _whole_values(node: ast.AST) -> list[ast.expr]:
             return []
 
 
-def _unified(pattern: Any, node: Any, names: dict[str, str], local: set[str]) -> Iterator[dict[str, str]]:
+def _unified(pattern: Any, node: Any, names: dict[str, str], local: _Names) -> Iterator[dict[str, str]]:
     """Yield what the names of a pattern are called in a piece of code, if it is of this form."""
     if isinstance(pattern, ast.Name):
         if not isinstance(node, ast.Name):
@@ -124,9 +130,8 @@ def _unified(pattern: Any, node: Any, names: dict[str, str], local: set[str]) ->
             yield {**names, pattern.id: node.id}
         return
     if isinstance(pattern, list):
-        if not isinstance(node, list) or len(pattern) != len(node):  # pyright: ignore[reportUnknownArgumentType]
-            return
-        yield from _all_unified(list(zip(pattern, node, strict=True)), names, local)  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(node, list) and len(_listed(pattern)) == len(_listed(node)):
+            yield from _all_unified(list(zip(_listed(pattern), _listed(node), strict=True)), names, local)
         return
     if not isinstance(pattern, ast.AST):
         if pattern == node:
@@ -136,13 +141,15 @@ def _unified(pattern: Any, node: Any, names: dict[str, str], local: set[str]) ->
         return
     fields = [(value, getattr(node, name)) for name, value in ast.iter_fields(pattern) if name not in ("ctx", "kind")]
     yield from _all_unified(fields, names, local)
-    if isinstance(pattern, ast.BinOp) and isinstance(pattern.op, ast.Add | ast.Mult) and type(pattern.op) is type(node.op):
+    if (
+        isinstance(pattern, ast.BinOp)
+        and isinstance(pattern.op, ast.Add | ast.Mult)
+        and type(pattern.op) is type(node.op)
+    ):
         yield from _all_unified([(pattern.left, node.right), (pattern.right, node.left)], names, local)
 
 
-def _all_unified(
-    pairs: Sequence[tuple[Any, Any]], names: dict[str, str], local: set[str]
-) -> Iterator[dict[str, str]]:
+def _all_unified(pairs: Sequence[tuple[Any, Any]], names: dict[str, str], local: _Names) -> Iterator[dict[str, str]]:
     if not pairs:
         yield names
         return
@@ -150,12 +157,12 @@ def _all_unified(
         yield from _all_unified(pairs[1:], found, local)
 
 
-def _renamed(tree: ast.AST, names: Mapping[str, str], local: set[str], known: set[str]) -> str | None:
+def _renamed(tree: ast.AST, names: Mapping[str, str], local: _Names, known: set[str]) -> str | None:
     """Return code in the names of the function; None if one of them has no name there."""
     tree = copy.deepcopy(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in local:
-            usual = (node.id, *USUAL_NAMES.get(node.id, ()))
+            usual = (node.id, *USUAL_NAMES.get(node.id, ()), local[node.id])
             found = names.get(node.id) or next((name for name in usual if name in known), None)
             if found is None:
                 return None
@@ -163,12 +170,15 @@ def _renamed(tree: ast.AST, names: Mapping[str, str], local: set[str], known: se
     return ast.unparse(tree)
 
 
-def _inserted(source: Source, function: Function, missing: Sequence[ast.stmt], local: set[str]) -> Iterator[Edits]:
-    """Yield the edit that puts what is missing before the last return."""
-    returns = [one for one in statements(function.body) if isinstance(one, ast.Return)]
+def _inserted(source: Source, function: Function, missing: Sequence[ast.stmt], local: _Names) -> Iterator[Edits]:
+    """Yield edits that put what is missing before the last return, or before all."""
     texts = [_renamed(one, {}, local, bound_names(function)) for one in missing]
-    if returns and all(text is not None for text in texts):
-        start = source.span(returns[-1])[0]
-        line = source.text[: start].rpartition("\n")[2]
-        if not line.strip():
-            yield (Edit(start, start, "".join(f"{text}\n{line}" for text in texts)),)
+    edits: list[Edit] = []
+    for one in statements(function.body):
+        start = source.span(one)[0]
+        indent = source.text[:start].rpartition("\n")[2]
+        if isinstance(one, ast.Return) and not indent.strip():
+            edits.append(Edit(start, start, "".join(f"{text}\n{indent}" for text in texts)))
+    if edits and None not in texts:
+        yield tuple(edits[-1:])
+        yield tuple(edits)
