@@ -184,16 +184,63 @@ def test_every_candidate_is_python(tmp_path):
     assert len(found) > 1000
 
 
-def test_a_missing_term_and_a_factor_come_first(tmp_path):
-    hints = Hints(GRADIENTS, ("dx", "dgamma"), missing_terms={"dx": ["- dout.mean(0) / std", "+ xhat"]}, factors={"dgamma": ["1 / gamma"]})  # fmt: skip
+def test_what_a_gradient_lacks_comes_first(tmp_path):
+    asked = []
+
+    def missing(gradient, factor):
+        asked.append((gradient, factor))
+        return ["- dout.mean(0) / std", "+ xhat"] if gradient == "dx" else []
+
+    hints = Hints(GRADIENTS, ("dx", "dgamma"), missing=missing)
     source = source_of(tmp_path, RIGHT)
-    first = [edited(RIGHT, edits) for edits in itertools.islice(candidates(source, pairs(source)[0], hints), 8)]
-    for line in (
-        "          + dmu / N) - (dout.mean(0) / std))\n",
-        "          + dmu / N) + xhat)\n",
-        "    dgamma = np.sum(dout * xhat, axis=0) * (1 / gamma)\n",
-    ):
-        assert any(line in text for text in first), line
+    first = [edited(RIGHT, edits) for edits in itertools.islice(candidates(source, pairs(source)[0], hints), 4)]
+    assert any("          + dmu / N - dout.mean(0) / std + xhat)\n" in text for text in first)
+    assert {gradient for gradient, _ in asked} == {"dx", "dgamma"}
+
+
+def test_what_is_lacking_goes_into_the_sum_of_a_product(tmp_path):
+    text = "def f_forward(x):\n    return x, x\ndef f_backward(dout, x):\n    return 2 * (dout - x) / len(x)\n"
+    source = source_of(tmp_path, text)
+    asked = []
+    hints = Hints(("dx",), ("dx",), missing=lambda _, factor: asked.append(factor) or ["- x.mean()"])
+    (edit,), *_ = candidates(source, pairs(source)[0], hints)
+    assert edited(text, [edit]).endswith("    return 2 * (dout - x - x.mean()) / len(x)\n")
+    assert eval(asked[0], {"len": len, "x": [1, 1, 1, 1]}) == 0.5
+
+
+def test_what_is_lacking_is_carried_over_by_the_cache(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    hints = Hints(GRADIENTS, ("dx",), missing=lambda _, factor: ["+ eps * var"])
+    first, *_ = candidates(source, pairs(source)[0], hints)
+    text = edited(RIGHT, first)
+    assert "cache = (xhat, xmu, std, gamma, N, eps, var)\n" in text
+    assert "    xhat, xmu, std, gamma, N, eps, var = cache\n" in text
+
+
+def test_a_gradient_is_written_anew_last_of_all(tmp_path):
+    source = source_of(tmp_path, RIGHT)
+    hints = Hints(GRADIENTS, ("dx",), whole=lambda name: f"the_whole_{name}")
+    *_, one, other = candidates(source, pairs(source)[0], hints)
+    assert "    dx = (the_whole_dx)\n" in edited(RIGHT, one)
+    assert "    return the_whole_dx, dgamma, dbeta\n" in edited(RIGHT, other)
+
+
+def test_only_what_looks_right_is_judged(tmp_path):
+    source = source_of(tmp_path, "a = 1\nb = 1\n")
+    wanted = {"a": Edit(4, 5, "2"), "b": Edit(10, 11, "3")}
+    edits = [(Edit(4, 5, "9"),), (wanted["a"],), (Edit(10, 11, "9"),), (wanted["b"],)]
+    looked, judged = [], []
+
+    def look(edits):
+        looked.append(edits)
+        return frozenset(name for name, edit in wanted.items() if edit not in edits)
+
+    found = repairs(source, edits, lambda text: not judged.append(text), 20, look)
+    assert judged == ["a = 2\nb = 3\n"] == [found.text]
+    assert len(looked) < 9
+    assert repairs(source, edits, lambda text: False, 20, look) is None
+    assert repairs(source, edits[:3], lambda text: not judged.append(text), 20, look) is None
+    assert len(judged) == 1
 
 
 def test_lines_under_suspicion_come_first(tmp_path):
@@ -398,7 +445,7 @@ def test_a_loss_is_repaired(tmp_path):
     found = repairs(source, candidates(source, pairs(source)[0], Hints(("dx",), ("dx",))), judge, 20)
     assert found.text.splitlines()[-1] in (
         "    return (d ** 2).mean(), d",
-        "    return (d ** 2).mean(), (2 * d) / x.shape[0]",
+        "    return (d ** 2).mean(), 2 * d / x.shape[0]",
     )
 
 

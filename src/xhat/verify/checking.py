@@ -23,7 +23,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -45,10 +45,12 @@ from xhat.verify.spelling import Speller
 from xhat.verify.static import fixed_names, static_findings
 from xhat.verify.symbolic import Proof, Refusal, prove
 from xhat.verify.terms import Explanation, Words, explain
+from xhat.verify.undo import undone
 from xhat.verify.values import Located, first_wrong_line
 
 _REPAIR_SECONDS = 2.0
 _EXPLANATION_SECONDS = 2.0
+_MOST_UNDONE = 100  # ways to undo one mistake
 _GLANCE_SECONDS = 0.3
 _TRIAL_SECONDS = 1.0  # for an edited text, which may run for ever
 _RESERVE = 1.0  # seconds that are left for the report itself
@@ -544,7 +546,7 @@ class _File:
             words = speller() if examination.proof is not None else None
             return words.whole(name) if words is not None else None
 
-        hints = Hints(spec.problem.gradients, wrong, lines, missing, whole)
+        hints = Hints(spec.problem.gradients, wrong, lines, self._undone(found, spec), missing, whole)
         budget = min(_REPAIR_SECONDS, self.time_left() - _RESERVE)
         if budget <= 0:
             return verdicts, findings
@@ -565,25 +567,44 @@ class _File:
             findings = [replace(findings[0], repair=repair.diff), *findings[1:]]
         return verdicts, findings
 
+    def _undone(self, found: FoundPair, spec: Spec) -> Iterator[Edits]:
+        """Yield edits that undo the known mistakes that leave what the code leaves."""
+        layer = _dictionary_of(spec)
+        if layer is None:
+            return
+        try:
+            with _limited(_EXPLANATION_SECONDS):
+                matches = diagnose(layer, *_as_the_course_calls(spec, layer))
+        except (Exception, _TooLong):
+            return
+        for match in matches:
+            ways: list[list[Edits]] = []
+            for fault in match.faults:
+                name = found.backward if fault.side == "backward" and found.backward else found.forward
+                function = self.source.functions.get(name or "")
+                ways.append(list(undone(self.source, function, DICTIONARIES[layer], fault)) if function else [])
+            for chosen in itertools.islice(itertools.product(*ways), _MOST_UNDONE):
+                yield tuple(dict.fromkeys(itertools.chain(*chosen)))
+
     def _look(self, found: FoundPair, spec: Spec, wrong: Sequence[str]) -> Callable[[Edits], frozenset[str]]:
         """Return what says quickly that edits cannot be right; nothing is wrong where it cannot see what is."""
         namespace = vars(self.module)
-        spans: dict[str, tuple[int, int]] = {}
+        spans: list[tuple[int, int]] = []
         for name in (found.forward, found.backward):
             function = self.source.functions.get(name or "")
             if name is None or function is None or "." in name or function.decorator_list:
                 continue
-            spans[name] = self.source.span(function)
+            spans.append(self.source.span(function))
 
         def of(edits: Edits) -> Problem | None:
             """Return the problem with the edited functions, of which only these are compiled."""
             names = dict(namespace)
-            for name, (start, end) in spans.items():
+            for start, end in spans:
                 inside = [edit for edit in edits if start <= edit.start and edit.end <= end]
                 if inside:
                     moved = [edit._replace(start=edit.start - start, end=edit.end - start) for edit in inside]
                     exec(compile(edited(self.source.text[start:end], moved), "<edited>", "exec"), names)
-            if any(not any(start <= edit.start and edit.end <= end for start, end in spans.values()) for edit in edits):
+            if any(not any(start <= edit.start and edit.end <= end for start, end in spans) for edit in edits):
                 return None
             backward = names[found.backward] if found.backward else None
             return replace(spec.problem, forward=names[found.forward or ""], backward=backward)

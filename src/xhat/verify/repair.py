@@ -44,6 +44,8 @@ class Hints:
         Which of them are wrong. "out" and the names of running statistics mean the forward pass.
     lines : sequence of int
         Lines under suspicion, counted from 1.
+    first : iterable of edits
+        What is to be tried before all else.
     missing : callable
         `missing("dx", "1 / std")` returns the terms that dx lacks in what is multiplied by 1 / std there, in the names
         of the code, each with its sign: ["- np.mean(dout, axis=0)"]; nothing if this is not all that is wrong.
@@ -54,6 +56,7 @@ class Hints:
     gradients: Sequence[str] = ()
     wrong: Sequence[str] = ()
     lines: Sequence[int] = ()
+    first: Iterable[Edits] = ()
     missing: Callable[[str, str], Sequence[str]] = lambda gradient, factor: ()
     whole: Callable[[str], str | None] = lambda gradient: None
 
@@ -177,6 +180,8 @@ def _is_python(text: str) -> bool:
 
 def candidates(source: Source, pair: FoundPair, hints: Hints | None = None) -> Iterator[Edits]:
     """Yield likely edits of a pair, the likeliest first."""
+    if hints is not None:
+        yield from hints.first
     workshop = _Workshop(source, pair, hints or Hints())
     ranked = list(workshop.candidates())
     ranked.sort(key=lambda candidate: candidate[0])
@@ -223,10 +228,10 @@ class _Workshop:
         gradient = backward if self.pair.kind != "loss" else forward
         found: list[Iterator[_Ranked]] = []
         if gradient is not None and (of_gradients or not wrong):
-            outputs = self._outputs(gradient, self.hints.gradients, skip=self.pair.kind == "loss")
-            found += [self._function(gradient, outputs, of_gradients), self._exchanges(outputs)]
+            for outputs in self._outputs(gradient, self.hints.gradients, skip=self.pair.kind == "loss"):
+                found += [self._function(gradient, outputs, of_gradients), self._exchanges(outputs)]
         if forward is not None and forward is not gradient and (not wrong or wrong - of_gradients):
-            found.append(self._function(forward, self._outputs(forward, ["out"]), wrong & {"out"}))
+            found += [self._function(forward, outputs, wrong & {"out"}) for outputs in self._outputs(forward, ["out"])]
         for rank, edits in itertools.chain(*found):
             yield self._nearer(rank, edits), edits
 
@@ -238,20 +243,18 @@ class _Workshop:
         wrong = [name for name in self.hints.gradients if name in self.hints.wrong]
         if function is None or not wrong:
             return
-        outputs = self._outputs(function, self.hints.gradients, skip=self.pair.kind == "loss")
-        anew: list[Edits] = []
-        for name in wrong:
-            text = self.hints.whole(name) if name in outputs else None
-            if text is None:
-                continue
-            carried = self._carried(function, text)
-            for _, value in self._last_values(list(self._sites(function)), outputs[name]):
-                edits = (*carried, Edit(*self.source.span(value), text))
-                yield edits
-                if value is outputs[name]:
-                    anew.append(edits)
-        if len(anew) == len(wrong) > 1:
-            yield tuple(dict.fromkeys(itertools.chain(*anew)))
+        for outputs in self._outputs(function, self.hints.gradients, skip=self.pair.kind == "loss"):
+            anew: list[Edits] = []
+            for name in wrong:
+                text = self.hints.whole(name) if name in outputs else None
+                if text is None:
+                    continue
+                carried = self._carried(function, text)
+                for _, value in self._last_values(list(self._sites(function)), outputs[name]):
+                    yield (*carried, Edit(*self.source.span(value), text))
+                anew.append((*carried, Edit(*self.source.span(outputs[name]), text)))
+            if len(anew) == len(wrong) > 1:
+                yield tuple(dict.fromkeys(itertools.chain(*anew)))
 
     def _nearer(self, rank: float, edits: Edits) -> float:
         """Return a lower rank for edits of a line under suspicion."""
@@ -341,20 +344,23 @@ class _Workshop:
             if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return) and statement.value:
                 yield _Site(statement, statement.value)
 
-    def _outputs(self, function: Function, names: Sequence[str], *, skip: bool = False) -> dict[str, ast.expr]:
-        """Return the expressions that a function returns, by these names; empty where they are not plain to see."""
-        returns = [s.value for s in statements(function.body) if isinstance(s, ast.Return) and s.value is not None]
-        if not returns:
-            return {}
-        last = returns[-1]
-        elements = last.elts if isinstance(last, ast.Tuple) else [last]
-        if skip:  # the loss
-            elements = elements[1:]
-            if len(elements) == 1 and isinstance(elements[0], ast.Tuple):
-                elements = elements[0].elts
-        if len(elements) < len(names) or (len(elements) > len(names) and len(names) > 1):
-            return {}
-        return dict(zip(names, elements, strict=False))
+    def _outputs(self, function: Function, names: Sequence[str], *, skip: bool = False) -> list[dict[str, ast.expr]]:
+        """Return the expressions that a function returns, by these names, of its last return first.
+
+        They are empty where they are not plain to see.
+        """
+        found: list[dict[str, ast.expr]] = []
+        for statement in statements(function.body):
+            if not isinstance(statement, ast.Return) or statement.value is None:
+                continue
+            elements = statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value]
+            if skip:  # the loss
+                elements = elements[1:]
+                if len(elements) == 1 and isinstance(elements[0], ast.Tuple):
+                    elements = elements[0].elts
+            plain = len(elements) == len(names) or (len(elements) > len(names) == 1)
+            found.append(dict(zip(names, elements, strict=False)) if plain else {})
+        return found[::-1] or [{}]
 
     def _exchanges(self, outputs: Mapping[str, ast.expr]) -> Iterator[_Ranked]:
         """Yield exchanges of two returned gradients."""
@@ -390,18 +396,20 @@ class _Workshop:
         for later, value in places:
             whole = self._whole(value)
             yield from self._completed(function, name, value, later)
+            product = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult | ast.Div)
+            times = self.source.segment(value) if product else whole
             yield 3 + later, (self._put(value, value, f"-{whole}"),)
             for factor in names:
                 yield 4.5 + later, (self._put(value, value, f"{whole} + {factor}"),)
             samples = [f"{of}.shape[0]"] if of in names else []
-            for factor in (*names, _rows(function), *samples, "2"):
-                yield 3.5 + later, (self._put(value, value, f"{whole} / {factor}"),)
-                yield 3.5 + later, (self._put(value, value, f"{whole} * {factor}"),)
+            for factor in (*names, *_settings(function), _rows(function), *samples, "2"):
+                yield 3.5 + later, (self._put(value, value, f"{times} / {factor}"),)
+                yield 3.5 + later, (self._put(value, value, f"{times} * {factor}"),)
             for factor, carried in self._others(function):
-                yield 4 + later, (self._put(value, value, f"{whole} * {factor}"), *carried)
-                yield 4 + later, (self._put(value, value, f"{whole} / {factor}"), *carried)
+                yield 4 + later, (self._put(value, value, f"{times} * {factor}"), *carried)
+                yield 4 + later, (self._put(value, value, f"{times} / {factor}"), *carried)
             for factor in names:
-                yield 6 + later, (self._put(value, value, f"{whole} * ({factor} > 0)"),)
+                yield 6 + later, (self._put(value, value, f"{times} * ({factor} > 0)"),)
             yield 4 + later, (self._put(value, value, f"{whole}.reshape(-1)"),)
             if of in names:
                 yield 4 + later, (self._put(value, value, f"{whole}.reshape({of}.shape)"),)
@@ -576,6 +584,9 @@ class _Workshop:
                 yield rank, (self._put(root, node, f"-{self._whole(node.right)}"),)
             elif not isinstance(node.op, ast.Div):
                 yield rank, (self._alone(node, right),)
+        if isinstance(node.op, ast.Mult | ast.Div) and not isinstance(node.right, ast.Name):
+            for name in names:
+                yield from ((6, (self._put(root, node, f"{self._side(node, node.left)} {s} {name}"),)) for s in "*/")
         if isinstance(node.op, ast.Mult | ast.Div):
             for side in (node.left, node.right):
                 if isinstance(side, ast.Name):
@@ -682,6 +693,18 @@ class _Workshop:
 def _rows(function: Function) -> str:
     """Return the number of samples, in terms of the first argument."""
     return f"{parameters(function)[0]}.shape[0]" if parameters(function) else "N"
+
+
+def _settings(function: Function) -> list[str]:
+    """Return what a function reads out of a dict: param["p"]."""
+    found = [
+        ast.unparse(node)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _loaded(node: ast.expr) -> set[str]:

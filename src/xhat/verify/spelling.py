@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from xhat.verify.problem import Problem, Unsupported
-from xhat.verify.symbolic import Proof, Refusal, prove
+from xhat.verify.symbolic import prove
 from xhat.verify.symbolic.algebra import Poly, Space, opened
 from xhat.verify.symbolic.arrays import Axes, Size, Symbolic
 
