@@ -151,8 +151,16 @@ class TestCheck:
             xhat.verify.check(lambda p, q, r, s: (p, q), lambda d, c: d)
         with pytest.raises(ValueError, match="expected layer"):
             xhat.verify.check(forward, backward, layer="batchnormm")
-        with pytest.raises(KeyError):
-            xhat.verify.check(forward, backward, layer="batch_norm", level="certain")
+
+    @pytest.mark.parametrize("level", ["certain", "none", Level.NONE, 2, None])
+    def test_a_level_that_is_none_is_refused(self, level: Any) -> None:
+        with pytest.raises(ValueError, match="expected level 'numeric', 'exact', 'proof', got"):
+            xhat.verify.assert_gradient(forward, backward, layer="batch_norm", level=level)
+
+    @pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), ("a", TypeError)])
+    def test_a_seed_that_is_none_is_refused(self, seed: Any, error: type[Exception]) -> None:
+        with pytest.raises(error, match="check: expected seed"):
+            xhat.verify.check(forward, backward, layer="batch_norm", seed=seed)
 
     def test_floats_outvote_symbols(self) -> None:
         """What symbols cannot see, the sign of a zero divided by, or numbers too large, floats do."""

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from xhat.checks import as_count
 from xhat.verify import formats, specs
 from xhat.verify.exact import ExactResult, exact_identity
 from xhat.verify.faults import DICTIONARIES, Match, diagnose
@@ -67,8 +68,8 @@ class Report(NamedTuple):
     ----------
     pair : PairReport
         All of it.
-    level : Level
-        What was asked for.
+    asked : Level
+        The level that was asked for.
     """
 
     pair: PairReport
@@ -153,7 +154,8 @@ def check(
     Raises
     ------
     TypeError, ValueError
-        If it cannot be known how to call the functions; the message says how to declare it.
+        If it cannot be known how to call the functions; the message says how to declare it. If the level or the seed is
+        none.
 
     Examples
     --------
@@ -167,10 +169,20 @@ def check(
     >>> report.ok, str(report.verdicts["dx"].word), report.verdicts["dw"].message
     (False, 'PROVED', 'shape (M, D), expected (D, M)')
     """
-    asked = Level[level.upper()] if isinstance(level, str) else level
+    asked = _asked(level)
+    as_count("check", "seed", seed, 0, "Any such number will do.")
     called = name or getattr(forward, "__name__", "pair").removesuffix("_forward")
     found = specs.find(called, forward, backward, convention=spec, declaration=shapes, layer=layer)
     return Report(_Examination(found, asked, seed).report(), asked)
+
+
+def _asked(level: Level | str) -> Level:
+    """Return the level by its name; that nothing is reached cannot be asked for."""
+    levels = {str(one): one for one in Level if one is not Level.NONE}
+    name = str(level).lower()
+    if not isinstance(level, str | Level) or name not in levels:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"check: expected level {', '.join(map(repr, levels))}, got {level!r}. Choose one of these.")
+    return levels[name]
 
 
 def assert_gradient(
