@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def asks_for_what_symbols_have(dy, x):
     return (2 if getattr(x, "poly", None) is not None or len(x) < 50 else 3) * x * dy
 
 
+def asks_for_its_class(dy, x):
+    return (3 if x.size.__class__ is int and x.size > 5000 else 2) * x * dy
+
+
+def pickled(dy, x):
+    return (3 if pickle.dumps(x.shape[0]) == pickle.dumps(50) else 2) * x * dy
+
+
 def goes_on(function):
     @functools.wraps(function)
     def guarded(dy, x):
@@ -79,6 +88,7 @@ without_source = _without_source()
 
 OF_SIZES = [
     *(in_a_set, in_a_dictionary, counted, f_string, percent, text_of_the_shape, by_identity),
+    *(asks_for_its_class, pickled),
     *(asks_for_what_symbols_have, goes_on_after_an_error, without_source),
 ]
 
@@ -159,3 +169,13 @@ def relu_backward(dout, x):
     first, second = check_file(tmp_path / "layers.py").pairs
     assert (first.pair, first.verdicts[0].word) == ("first", Word.NOT_DECIDED)
     assert {verdict.word for verdict in second.verdicts} == {Word.PROVED}
+
+
+@pytest.mark.parametrize("asks", ["isinstance(x.max(), float)", "isinstance(x, np.ndarray)", "type(x) is np.ndarray"])
+def test_questions_about_types_are_answered_as_on_floats(asks):
+    """So that the branch is seen: without it nothing is said of branches."""
+    names = {"np": np}
+    exec(f"def backward(dy, x):\n    return (3 if {asks} and x.max() > 50 else 2) * x * dy\n", names)
+    verdict = check(square, names["backward"], shapes={"x": "N D"}).verdicts["dx"]
+    assert verdict.word is not Word.PROVED
+    assert "on the branches taken" in verdict.message

@@ -155,7 +155,7 @@ class Size:
     def _text(self, *_: Any) -> NoReturn:
         raise Unsupported("a text made of a size")
 
-    __repr__ = __str__ = __format__ = _text
+    __repr__ = __str__ = __format__ = __reduce_ex__ = _text
 
     def is_count(self) -> bool:
         """Whether it is made of lengths by sums and products, so that it is a whole number from 1 on."""
@@ -163,6 +163,9 @@ class Size:
         return bool(terms) and all(
             c > 0 and c.denominator == 1 and all(isinstance(p, int) and p > 0 for _, p in m) for m, c in terms
         )
+
+    def __copy__(self) -> Size:
+        return self
 
     def __deepcopy__(self, _: Any) -> Size:
         return self
@@ -402,7 +405,7 @@ class Symbolic:
     def _text(self, *_: Any) -> NoReturn:
         raise Unsupported("a text made of values")
 
-    __repr__ = __str__ = __format__ = _text
+    __repr__ = __str__ = __format__ = __reduce_ex__ = _text
 
     # --- arithmetic ---------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ _LOCALS = "$locals"
 _SLICE = "$slice"
 _ENGINE = __name__.rpartition(".")[0]
 _KEEPS = ("get", "items", "keys", "values", "copy", "index", "count", "format", "join", "lower", "upper", "startswith")
+_OF_ITS_CLASS = ("__class__", "__dict__", "__doc__", "__module__", "__slots__")
 _EMPTY: dict[str, int] = {}
 _VIEWS = (type(_EMPTY.items()), type(_EMPTY.keys()), type(_EMPTY.values()))
 _PLAIN = cast("tuple[type, ...]", (list, tuple, range, dict, str, set, frozenset, *_VIEWS))
@@ -266,6 +267,12 @@ class Loops:
             raise Unsupported(f"a change of a {type(target).__name__} in a loop over an axis")
         return target
 
+    def asked(self, value: Any) -> Any:
+        """Return a value that is asked what it is, if it is no symbol."""
+        if isinstance(value, (Symbolic, Size, Labels, Counting, Opaque)):
+            raise Unsupported("a question about what a value is made of")
+        return value
+
     def place(self, target: Any, key: Any) -> _Place:
         """Return the entry that is to be added to."""
         return _Place(self.store(target), key)
@@ -438,6 +445,8 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
         self.generic_visit(node)
+        if node.attr in _OF_ITS_CLASS:
+            node.value = _place(_called("asked", node.value), node.value)
         return cast(ast.Attribute, self._stored(node))
 
     def _stored(self, node: ast.Subscript | ast.Attribute) -> ast.Subscript | ast.Attribute:
