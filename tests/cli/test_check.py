@@ -91,6 +91,13 @@ def test_exit_codes(xhat, write, code, pairs, level):
     assert (done.code, done.err) == (code, ""), done
 
 
+def test_a_time_without_end_is_refused(xhat, write):
+    write("mine.py", a=says("PROVED"))
+    done = xhat("check", "mine.py", "--timeout", "inf")
+    assert (done.code, done.out) == (2, "")
+    assert "expected --timeout in seconds" in done.err
+
+
 def test_the_worst_file_decides(xhat, write):
     write("good.py", a=says("PROVED"))
     write("bad.py", a=says("DISPROVED"))

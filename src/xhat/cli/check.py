@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +92,8 @@ def check(
     3 nothing is wrong, but the level was not reached;
     0 all gradients reached the level, and nothing is wrong.
     """
+    if not math.isfinite(timeout):
+        raise Refusal(f"xhat check: expected --timeout in seconds, got {timeout:g}. Give 60, say.", 2)
     limits = _Limits(timeout, _bytes(memory))
     settings = Settings(pair, spec, Level[level.upper()], seed)
     if recheck is not None:

@@ -44,7 +44,7 @@ from xhat.verify.source import FoundPair, Source, declaration, pairs, read
 from xhat.verify.specs import Spec
 from xhat.verify.spelling import Speller
 from xhat.verify.static import fixed_names, static_findings
-from xhat.verify.symbolic import Proof, Refusal, prove
+from xhat.verify.symbolic import Proof, Refusal, prove, told
 from xhat.verify.terms import Explanation, Words, explain
 from xhat.verify.undo import undone
 from xhat.verify.values import Located, first_wrong_line
@@ -275,7 +275,14 @@ def check_file(
             continue
         if pair is None and not (found.forward and (found.backward or found.kind == "loss")):
             continue
-        report = _File(source, module, declared, spec, level, seed, time_left).report(found)
+        file = _File(source, module, declared, spec, level, seed, time_left)
+        try:
+            report = file.report(found)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # an error that cannot be told, say: the other pairs are judged all the same
+            why = f"the check of this pair ended with {type(error).__name__}"
+            report = PairReport(found.name, [Verdict(_OUT, Word.NOT_DECIDED, why, found.line)], line=found.line)
         done.append(report)
         on_pair(report)
     return FileReport(name, done)
@@ -398,9 +405,10 @@ class _Examination:
     def _disproved(self, name: str, numeric: Verdict | None, counterexample: str | None) -> Verdict:
         symbolic = self.proof.gradients.get(name) if self.proof is not None else None
         message = numeric.message if numeric is not None and numeric.wrong else "not the gradient of your forward"
-        if symbolic is not None and self.words is not None and not symbolic.proved:
+        returned = self.proof is not None and "" not in self.proof.undecided
+        if symbolic is not None and self.words is not None and returned and not symbolic.proved:
             if symbolic.user is None:
-                message = f"shape {_shape(symbolic.shape)}, expected {_shape(symbolic.expected)}"
+                message = f"shape {told(symbolic.shape)}, expected {told(symbolic.expected)}"
             else:
                 self.explained[name] = explain(symbolic, self.words)
                 message = "\n".join([*self.explained[name].lines, *self._where()])
@@ -440,10 +448,6 @@ class _Examination:
                 for result in self.exact
             ]
         return evidence
-
-
-def _shape(shape: Sequence[Any]) -> str:
-    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 
 @dataclass(frozen=True)

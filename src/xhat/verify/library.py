@@ -23,7 +23,7 @@ from xhat.layers.batch_norm.pair import RENORM
 from xhat.verify.exact import exact_identity
 from xhat.verify.problem import Problem, Unsupported, Values
 from xhat.verify.report import Level, Verdict, Word
-from xhat.verify.symbolic import Refusal, prove
+from xhat.verify.symbolic import Refusal, prove, told
 
 Axes = Mapping[str, tuple[str, ...]]
 
@@ -140,7 +140,9 @@ def _on_symbols(problem: Problem) -> list[Verdict]:
         if found is not None and found.proved:
             verdicts.append(Verdict(name, Word.PROVED, f"for all {', '.join(sizes)}"))
         elif found is not None and found.shape and found.user is None:
-            verdicts.append(Verdict(name, Word.NOT_DECIDED, f"shape {found.shape}, expected {found.expected}"))
+            verdicts.append(
+                Verdict(name, Word.NOT_DECIDED, f"shape {told(found.shape)}, expected {told(found.expected)}")
+            )
         elif found is not None and found.user is not None:
             verdicts.append(Verdict(name, Word.NOT_DECIDED, "the gradient of the forward pass looks otherwise"))
         else:

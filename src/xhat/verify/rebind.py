@@ -11,13 +11,16 @@ import __future__
 import ast
 import builtins
 import collections
+import contextlib
+import dis
 import functools
 import inspect
 import math
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -31,6 +34,9 @@ _FUTURES = functools.reduce(int.__or__, (getattr(__future__, n).compiler_flag fo
 _BLIND = ("eval", "exec", "compile", "globals")  # they would see names that were not exchanged
 _NUMPY_MODULES = ("", "linalg", "random", "fft", "ma", "lib.stride_tricks", "polynomial", "testing", "typing")
 _SEEDS = 1 << 40  # above those that code takes, so that no two generators are one
+_GUARD = "$guard"
+_ENGINES = __name__.rpartition(".")[0]
+_LETS_THROUGH = (contextlib.nullcontext, warnings.catch_warnings, np.errstate)
 _DATA = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range)
 
 
@@ -82,7 +88,7 @@ class Rebinding:
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # kept alive, since their ids are the keys
         self._home: str | None = None
-        self._builtins = {**vars(builtins), **world.builtins, "__import__": self._import}
+        self._builtins = {**vars(builtins), **world.builtins, "__import__": self._import, _GUARD: _Guard()}
         for name in _BLIND:
             self._builtins[name] = Refused(f"{name}() is not modelled")
 
@@ -107,7 +113,8 @@ class Rebinding:
         if id(value) in self._copies:
             return self._copies[id(value)]
         if isinstance(value, types.FunctionType):
-            return self._function(value) if self._is_user_code(value.__module__) else value
+            module = value.__globals__.get("__name__")  # `__module__` may be set; text that is run may have no name
+            return self._function(value) if module is None or self._is_user_code(module) else value
         if isinstance(value, types.ModuleType):
             return self._module(value)
         if isinstance(value, type):
@@ -169,9 +176,12 @@ class Rebinding:
             return property(*(None if f is None else self._copy(f) for f in (value.fget, value.fset, value.fdel)))
         return type(value)(self._copy(value.__func__))
 
-    def _function(self, function: types.FunctionType) -> types.FunctionType:
+    def _function(self, function: types.FunctionType) -> Any:
         names = self._globals_of(function)
-        code = function.__code__ if self._transform is None else self._transformed(function, self._transform)
+        code = self._transformed(function)
+        if code is None:
+            why = f"{function.__name__} goes on after errors, and its source cannot be had"
+            return self._remember(function, Refused(why))
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         closure = tuple(self._cell(cells[name]) for name in code.co_freevars)
         copy = self._remember(function, types.FunctionType(code, names, function.__name__, None, closure))
@@ -253,23 +263,97 @@ class Rebinding:
         file = getattr(sys.modules.get(name), "__file__", None) or ""
         return "site-packages" not in file and "dist-packages" not in file
 
-    def _transformed(self, function: types.FunctionType, transform: Transform) -> types.CodeType:
+    def _transformed(self, function: types.FunctionType) -> types.CodeType | None:
+        """Return the code to run; None if it may go on after an error and cannot be guarded."""
         code = function.__code__
+        handles = _handles_errors(code)
+        transform = self._transform
+        if transform is None and not handles:
+            return code
+        as_it_is = None if handles else code
         try:
             lines, _ = inspect.getsourcelines(code)
             tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
             imports = _imports(ast.parse("".join(inspect.findsource(code)[0])))
         except (OSError, TypeError, SyntaxError, IndexError):
-            return code
+            return as_it_is
         if not isinstance(tree, ast.FunctionDef) or tree.name != code.co_name:
-            return code
+            return as_it_is
         tree.decorator_list = []
         ast.increment_lineno(tree, code.co_firstlineno - 1)
         if (
             _compiled(tree, code, imports).co_code != code.co_code
         ):  # the file was changed, or its import hook changed the code
-            return code
-        return _compiled(transform(tree), code, imports)
+            return as_it_is
+        tree = transform(tree) if transform is not None else tree
+        return _compiled(_guarded(tree) if handles else tree, code, imports)
+
+
+class _Guard:
+    """What guarded code calls."""
+
+    def context(self, manager: Any) -> Any:
+        """Return what a `with` enters, if it lets errors through."""
+        if isinstance(manager, _LETS_THROUGH):
+            return cast(Any, manager)
+        raise Unsupported(f"with {type(manager).__name__}")
+
+    def handled(self, always: bool = False) -> None:
+        """Refuse code that goes on after an error: on numbers there may be none, or another one."""
+        error = sys.exc_info()[1]
+        step = None if error is None else error.__traceback__
+        while step is not None and step.tb_next is not None:
+            step = step.tb_next
+        place = "" if step is None else step.tb_frame.f_globals.get("__name__", "")
+        if always or not isinstance(error, KeyError) or place.startswith(_ENGINES):
+            raise Unsupported("code that goes on after an error")
+
+
+class _Guarding(ast.NodeTransformer):
+    """Lets code ask, before it goes on after an error, whether it may."""
+
+    def visit_With(self, node: ast.With) -> ast.With:
+        self.generic_visit(node)
+        for item in node.items:
+            item.context_expr = _asking("context", item.context_expr)
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
+        self.generic_visit(node)
+        node.body.insert(0, ast.Expr(_asking("handled")))
+        return node
+
+    def visit_Try(self, node: ast.Try) -> ast.Try:
+        self.generic_visit(node)
+        if any(isinstance(inner, (ast.Return, ast.Break, ast.Continue)) for inner in _own(node.finalbody)):
+            node.finalbody.insert(0, ast.Expr(_asking("handled", ast.Constant(True))))
+        return node
+
+    def visit_TryStar(self, node: ast.TryStar) -> ast.TryStar:
+        return cast(ast.TryStar, self.visit_Try(cast(ast.Try, node)))
+
+
+def _guarded(tree: ast.FunctionDef) -> ast.FunctionDef:
+    return cast(ast.FunctionDef, ast.fix_missing_locations(_Guarding().visit(tree)))
+
+
+def _asking(method: str, *values: ast.expr) -> ast.Call:
+    return ast.Call(ast.Attribute(ast.Name(_GUARD, ast.Load()), method, ast.Load()), list(values), [])
+
+
+def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes of a piece of code, without those of functions inside."""
+    for node in nodes:
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            yield from _own(ast.iter_child_nodes(node))
+
+
+def _handles_errors(code: types.CodeType) -> bool:
+    """Whether a function, or one inside it, has `except`, `finally` or `with`."""
+    return any(step.opname == "PUSH_EXC_INFO" for step in dis.get_instructions(code)) or any(
+        _handles_errors(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)
+    )
 
 
 class _UserModule:

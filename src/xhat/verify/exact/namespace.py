@@ -545,6 +545,25 @@ class _Modelled:
         raise Unsupported(f"{self._path}.{name} is not modelled")
 
 
+def _kinds(kind: Any) -> Any:
+    """Return the types that a user names, with those of NumPy and `type` itself in the place of their stand-ins."""
+    if isinstance(kind, tuple):
+        return tuple(map(_kinds, cast("tuple[Any, ...]", kind)))
+    if kind is _type:
+        return type
+    return getattr(np, kind.__name__) if isinstance(kind, _FloatType) else kind
+
+
+def _isinstance(value: Any, kind: Any) -> bool:
+    return isinstance(np.float64(0) if isinstance(value, Num) else value, _kinds(kind))
+
+
+def _type(value: Any, *others: Any) -> Any:
+    if isinstance(value, Num):
+        raise Unsupported("the type of a number")
+    return np.ndarray if isinstance(value, ExactArray) and not others else type(value, *others)
+
+
 class ExactWorld:
     """What a user's function sees in the place of NumPy and `math`, so that it computes with exact numbers.
 
@@ -574,7 +593,7 @@ class ExactWorld:
         self._random = _Random(ring)
         names = {**self._creation(), **self._functions(), **self._types()}
         self.modules: Mapping[str, Any] = {"numpy": _Modelled("np", names), "math": _Modelled("math", self._math())}
-        self.builtins: Mapping[str, Any] = {}
+        self.builtins: Mapping[str, Any] = {"isinstance": _isinstance, "type": _type}
 
     def restart(self) -> None:
         """Begin the random numbers anew, so that the next run draws those of the last one."""

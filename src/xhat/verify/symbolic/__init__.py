@@ -4,6 +4,7 @@ In reading order: `algebra` is polynomials in indexed quantities and sums over t
 of these, `namespace` the NumPy that is modelled for them, `prove` derives the true gradient and compares.
 """
 
+from xhat.verify.symbolic.arrays import told
 from xhat.verify.symbolic.prove import Gradient, Proof, Refusal, prove
 
-__all__ = ["Gradient", "Proof", "Refusal", "prove"]
+__all__ = ["Gradient", "Proof", "Refusal", "prove", "told"]

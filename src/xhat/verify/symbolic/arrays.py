@@ -17,7 +17,7 @@ import numpy as np
 from xhat.verify.exact.numbers import simplest
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic.algebra import Poly, Space, entries, entry
-from xhat.verify.symbolic.frames import Index, Opaque, clock
+from xhat.verify.symbolic.frames import Index, Opaque, clock, incomparable
 
 Axes = tuple[tuple[int, ...], ...]
 
@@ -108,7 +108,7 @@ class Size:
         terms = {} if quotient is NotImplemented else cast("Size", quotient).poly.terms
         if terms and all(c.denominator == 1 and all(p > 0 for _, p in m) for m, c in terms.items()):
             return quotient
-        raise Unsupported(f"{self!r} // {other!r}: not known to be a whole number")
+        raise Unsupported(f"{told(self)} // {told(other)}: not known to be a whole number")
 
     def __truediv__(self, other: Any) -> Any:
         return self.number() / other
@@ -139,18 +139,23 @@ class Size:
                 return True
             if isinstance(other, int) and other <= 0:
                 return False
-        raise Unsupported(f"the comparison of the sizes {self!r} and {other!r}")
+        raise Unsupported(f"the comparison of the sizes {told(self)} and {told(other)}")
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def _order(self, other: Any) -> NoReturn:
-        raise Unsupported(f"the comparison of the sizes {self!r} and {other!r}")
+        raise Unsupported(f"the comparison of the sizes {told(self)} and {told(other)}")
 
     __lt__ = __le__ = __gt__ = __ge__ = _order
 
     def __hash__(self) -> int:
-        return hash(frozenset(self.poly.terms.items()))
+        raise Unsupported("a size looked up in a set or a dictionary")
+
+    def _text(self, *_: Any) -> NoReturn:
+        raise Unsupported("a text made of a size")
+
+    __repr__ = __str__ = __format__ = __reduce_ex__ = _text
 
     def is_count(self) -> bool:
         """Whether it is made of lengths by sums and products, so that it is a whole number from 1 on."""
@@ -159,6 +164,9 @@ class Size:
             c > 0 and c.denominator == 1 and all(isinstance(p, int) and p > 0 for _, p in m) for m, c in terms
         )
 
+    def __copy__(self) -> Size:
+        return self
+
     def __deepcopy__(self, _: Any) -> Size:
         return self
 
@@ -166,7 +174,8 @@ class Size:
         """Return it as a number that takes part in arithmetic."""
         return Symbolic.scalar(self.poly)
 
-    def __repr__(self) -> str:
+    def told(self) -> str:
+        """Return it as a message tells it."""
         terms = [
             "*".join([str(c)] * (c != 1 or not m) + [f[1] if p == 1 else f"{f[1]}^{p}" for f, p in m])
             for m, c in self.poly.terms.items()
@@ -174,6 +183,7 @@ class Size:
         return " + ".join(terms) or "0"
 
 
+@incomparable
 class Labels:
     """An array of N class numbers below C: what it is good for is picking one entry of every row."""
 
@@ -243,6 +253,7 @@ class Label(Opaque):
         return ~(self == other)
 
 
+@incomparable
 class LabelColumn:
     """`labels[:, None]`: what picks one entry of every row."""
 
@@ -263,6 +274,7 @@ class Type(Opaque):
         self.stands_for = stands_for
 
 
+@incomparable
 class Counting:
     """`np.arange(N)` or `range(N)`."""
 
@@ -270,7 +282,7 @@ class Counting:
         self.size = size
 
     def __iter__(self) -> Iterator[Any]:
-        raise Unsupported(f"a loop over {self.size!r} entries")
+        raise Unsupported(f"a loop over {told(self.size)} entries")
 
 
 class Symbolic:
@@ -389,6 +401,11 @@ class Symbolic:
 
     def __len__(self) -> int:
         raise Unsupported("len() of an array whose size is a symbol")
+
+    def _text(self, *_: Any) -> NoReturn:
+        raise Unsupported("a text made of values")
+
+    __repr__ = __str__ = __format__ = __reduce_ex__ = _text
 
     # --- arithmetic ---------------------------------------------------------------------------------------------
 
@@ -547,7 +564,9 @@ class Symbolic:
             raise Unsupported("numbers written into a mask")
         _, poly, axes = broadcast(Symbolic.of(self.space.number(0), self.axes), value)
         if axes != self.axes:
-            raise ValueError(f"could not broadcast input array from shape {value.shape} into shape {self.shape}")
+            raise ValueError(
+                f"could not broadcast input array from shape {told(value.shape)} into shape {told(self.shape)}"
+            )
         return poly
 
     def add(self, value: Any, sign: int = 1) -> Symbolic:
@@ -566,7 +585,7 @@ class Symbolic:
                 raise Unsupported("a change in place of an array without axes")
             return result
         if _dims(result) != _dims(self):
-            raise ValueError(f"non-broadcastable output operand with shape {self.shape}")
+            raise ValueError(f"non-broadcastable output operand with shape {told(self.shape)}")
         self.write(result)
         return self
 
@@ -680,7 +699,7 @@ class Symbolic:
             elif isinstance(k, Opaque):
                 k.refuse()
             else:
-                raise Unsupported(f"the index {k!r} on an axis whose length is a symbol")
+                raise Unsupported(f"the index {told(k)} on an axis whose length is a symbol")
         axes += waiting
         entries = Symbolic(self._buffer, tuple(axes), self.boolean, fixed)
         if label is None:
@@ -705,6 +724,9 @@ class Symbolic:
 
     def squeeze(self, axis: Any = None) -> Symbolic:
         chosen = self._which(axis) if axis is not None else [k for k, a in enumerate(self.axes) if not a]
+        if axis is None:
+            for indices in filter(None, self.axes):  # else it would go as well
+                self.space.assume("{} > 1", _length(self.space, indices).poly)
         if any(self.axes[k] for k in chosen):
             raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
         return self.arranged(tuple(a for k, a in enumerate(self.axes) if k not in chosen))
@@ -736,7 +758,7 @@ class Symbolic:
             return list(range(self.ndim))
         chosen = listed(axis)
         if not all(isinstance(a, (int, np.integer)) for a in chosen):
-            raise Unsupported(f"axis={axis!r}")
+            raise Unsupported(f"axis={told(axis)}")
         if any(not -self.ndim <= a < self.ndim for a in chosen):
             raise np.exceptions.AxisError(f"axis {axis} is out of bounds for array of dimension {self.ndim}")
         return [int(a) % self.ndim for a in chosen]
@@ -839,6 +861,21 @@ def listed(value: Any) -> list[Any]:
     return list(cast("Sequence[Any]", value)) if isinstance(value, (tuple, list)) else [value]
 
 
+def told(value: Any) -> str:
+    """Return what a message says of a size, a shape or an index."""
+    if isinstance(value, Size):
+        return value.told()
+    if isinstance(value, Symbolic):
+        return "an array"
+    if isinstance(value, slice):
+        ends = cast("slice[Any, Any, Any]", value)
+        return f"slice({told(ends.start)}, {told(ends.stop)}, {told(ends.step)})"
+    if isinstance(value, (tuple, list)):
+        parts = listed(value)
+        return f"({', '.join(map(told, parts))}{',' * (len(parts) == 1)})"
+    return repr(value)
+
+
 def _length(space: Space, axis: Sequence[int]) -> Any:
     if not axis:
         return 1
@@ -920,7 +957,9 @@ def broadcast(a: Symbolic, b: Symbolic) -> tuple[Poly, Poly, Axes]:
             if [space.dims[i] for i in one] != [space.dims[i] for i in other]:
                 if sorted(space.dims[i] for i in one) == sorted(space.dims[i] for i in other):
                     raise Unsupported("two axes put together from the same ones in another order")
-                raise ValueError(f"operands could not be broadcast together with shapes {a.shape} {b.shape}")
+                raise ValueError(
+                    f"operands could not be broadcast together with shapes {told(a.shape)} {told(b.shape)}"
+                )
             renaming.update(zip(other, one, strict=True))
             axes.append(one)
         else:
@@ -963,7 +1002,7 @@ def _grouped(space: Space, flat: tuple[int, ...], shape: Sequence[Any]) -> Axes:
             taken: tuple[int, ...] = ()
             while _poly_of(space, taken) != wanted:
                 if not indices:
-                    raise Unsupported(f"reshape to {tuple(shape)}: these axes cannot be cut so for all sizes")
+                    raise Unsupported(f"reshape to {told(tuple(shape))}: these axes cannot be cut so for all sizes")
                 taken, indices = (*taken, indices[0]), indices[1:]
             axes.append(taken)
         return axes, indices
@@ -971,7 +1010,7 @@ def _grouped(space: Space, flat: tuple[int, ...], shape: Sequence[Any]) -> Axes:
     if not unknown:
         axes, left = cut(shape, flat)
         if left:
-            raise Unsupported(f"reshape to {tuple(shape)}: these axes cannot be cut so for all sizes")
+            raise Unsupported(f"reshape to {told(tuple(shape))}: these axes cannot be cut so for all sizes")
         return tuple(axes)
     first, left = cut(shape[: unknown[0]], flat)
     last, middle = cut(shape[unknown[0] + 1 :][::-1], left[::-1])
@@ -990,7 +1029,7 @@ def contracted(a: Symbolic, b: Symbolic, pairs: Sequence[tuple[int, int]]) -> tu
     for left, right in pairs:
         one, other = a.axes[left], b.axes[right]
         if [space.dims[i] for i in one] != [space.dims[i] for i in other]:
-            raise ValueError(f"shapes {a.shape} and {b.shape} not aligned")
+            raise ValueError(f"shapes {told(a.shape)} and {told(b.shape)} not aligned")
         fresh.update(zip(other, one, strict=True))
     total = a.poly * b.poly.renamed(fresh)
     gone = [i for left, _ in pairs for i in a.axes[left]]

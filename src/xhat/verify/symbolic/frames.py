@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic.algebra import Poly, Space
@@ -26,6 +26,10 @@ _REFUSED = (
     *("eq", "ne", "lt", "le", "gt", "ge", "hash", "contains", "getitem", "setitem", "delitem", "call"),
     *("str", "repr", "format", "enter", "exit", "copy", "deepcopy", "reversed"),
 )
+
+
+_NAMES = {"Labels": "labels", "LabelColumn": "labels", "Counting": "np.arange or range", "_Identity": "np.eye"}
+T = TypeVar("T")
 
 
 class Opaque:
@@ -52,6 +56,19 @@ def _refusing(self: Opaque, *_: Any, **__: Any) -> NoReturn:
 
 for _name in _REFUSED:
     setattr(Opaque, f"__{_name}__", _refusing)
+
+
+def incomparable(kind: type[T]) -> type[T]:
+    """Let a class refuse the operators that it does not define: Python's own `==` would say False, or compare texts."""
+    for name in _REFUSED:
+        method = f"__{name}__"
+        if method not in vars(kind) and name not in ("call", "copy", "deepcopy", "enter", "exit", "next"):
+            setattr(kind, method, _refusing_all)
+    return kind
+
+
+def _refusing_all(self: object, *_: Any, **__: Any) -> NoReturn:
+    raise Unsupported(f"arithmetic with {_NAMES[type(self).__name__]}, or a question about them")
 
 
 class Index(Opaque):

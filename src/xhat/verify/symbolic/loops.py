@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-import contextlib
-import sys
 import types
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, cast
@@ -22,7 +19,7 @@ import numpy as np
 
 from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic.algebra import Space
-from xhat.verify.symbolic.arrays import Counting, Labels, Size, Symbolic, lift
+from xhat.verify.symbolic.arrays import Counting, Labels, Size, Symbolic, lift, told
 from xhat.verify.symbolic.frames import Frame, Index, Opaque
 
 _NAME = "$loops"
@@ -30,6 +27,7 @@ _LOCALS = "$locals"
 _SLICE = "$slice"
 _ENGINE = __name__.rpartition(".")[0]
 _KEEPS = ("get", "items", "keys", "values", "copy", "index", "count", "format", "join", "lower", "upper", "startswith")
+_OF_ITS_CLASS = ("__class__", "__dict__", "__doc__", "__module__", "__slots__")
 _EMPTY: dict[str, int] = {}
 _VIEWS = (type(_EMPTY.items()), type(_EMPTY.keys()), type(_EMPTY.values()))
 _PLAIN = cast("tuple[type, ...]", (list, tuple, range, dict, str, set, frozenset, *_VIEWS))
@@ -202,7 +200,7 @@ def _first(space: Space, iterable: Any) -> tuple[Index, Any]:
     """Return the index of a loop, and what its target is bound to."""
     length = _length(iterable)
     if len(length.poly.terms) != 1:
-        raise Unsupported(f"a loop over {length!r} entries, which may be none")
+        raise Unsupported(f"a loop over {told(length)} entries, which may be none")
     index = Index(space, length.poly)
 
     def entry(value: Any) -> Any:
@@ -269,6 +267,12 @@ class Loops:
             raise Unsupported(f"a change of a {type(target).__name__} in a loop over an axis")
         return target
 
+    def asked(self, value: Any) -> Any:
+        """Return a value that is asked what it is, if it is no symbol."""
+        if isinstance(value, (Symbolic, Size, Labels, Counting, Opaque)):
+            raise Unsupported("a question about what a value is made of")
+        return value
+
     def place(self, target: Any, key: Any) -> _Place:
         """Return the entry that is to be added to."""
         return _Place(self.store(target), key)
@@ -277,26 +281,16 @@ class Loops:
         """Return a value that is compared by identity, if it may be."""
         return value.refuse() if isinstance(value, Opaque) else value
 
+    def same(self, value: Any) -> Any:
+        """Return a value that is compared by identity with something other than None, if it may be."""
+        if isinstance(value, Size):
+            raise Unsupported("a size compared by identity")
+        return self.seen(value)
+
     def outside(self) -> None:
         """Refuse a function that binds names of its surroundings, inside a loop."""
         if self._space.loops:
             raise Unsupported("a function that binds global or outer names, in a loop over an axis")
-
-    def context(self, manager: Any) -> Any:
-        """Return what a `with` enters, if it lets errors through."""
-        if isinstance(manager, (contextlib.nullcontext, warnings.catch_warnings)):
-            return cast(Any, manager)
-        raise Unsupported(f"with {type(manager).__name__}")
-
-    def handled(self, always: bool = False) -> None:
-        """Refuse code that goes on after an error: on numbers there may be none, or another one."""
-        error = sys.exception() if sys.version_info >= (3, 11) else None
-        step = None if error is None else error.__traceback__
-        while step is not None and step.tb_next is not None:
-            step = step.tb_next
-        place = "" if step is None else step.tb_frame.f_globals.get("__name__", "")
-        if always or not isinstance(error, KeyError) or place.startswith(_ENGINE):
-            raise Unsupported("code that goes on after an error")
 
 
 class _Place:
@@ -451,6 +445,8 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
         self.generic_visit(node)
+        if node.attr in _OF_ITS_CLASS:
+            node.value = _place(_called("asked", node.value), node.value)
         return cast(ast.Attribute, self._stored(node))
 
     def _stored(self, node: ast.Subscript | ast.Attribute) -> ast.Subscript | ast.Attribute:
@@ -469,30 +465,11 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Compare(self, node: ast.Compare) -> ast.Compare:
         self.generic_visit(node)
         if any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
-            node.left = _place(_called("seen", node.left), node.left)
-            node.comparators = [_place(_called("seen", value), value) for value in node.comparators]
+            sides = [node.left, *node.comparators]
+            none = any(isinstance(side, ast.Constant) and side.value is None for side in sides)
+            method = "seen" if none and len(sides) == 2 else "same"
+            node.left, *node.comparators = [_place(_called(method, side), side) for side in sides]
         return node
-
-    def visit_With(self, node: ast.With) -> ast.With:
-        self.generic_visit(node)
-        for item in node.items:
-            item.context_expr = _place(_called("context", item.context_expr), item.context_expr)
-        return node
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
-        self.generic_visit(node)
-        node.body.insert(0, _place(ast.Expr(_called("handled")), node))
-        return node
-
-    def visit_Try(self, node: ast.Try) -> ast.Try:
-        leaves = any(isinstance(inner, (ast.Return, ast.Break, ast.Continue)) for inner in _own(node.finalbody))
-        self.generic_visit(node)
-        if leaves:
-            node.finalbody.insert(0, _place(ast.Expr(_called("handled", ast.Constant(True))), node))
-        return node
-
-    def visit_TryStar(self, node: ast.TryStar) -> ast.TryStar:
-        return cast(ast.TryStar, self.visit_Try(cast(ast.Try, node)))
 
 
 def _place(new: Any, old: Any) -> Any:

@@ -14,7 +14,7 @@ from xhat.verify.problem import Unsupported
 from xhat.verify.symbolic import arrays, loops
 from xhat.verify.symbolic.algebra import Poly, Space
 from xhat.verify.symbolic.arrays import Axes, Counting, LabelColumn, Labels, Size, Symbolic, check_dtype, lift, listed
-from xhat.verify.symbolic.frames import Opaque
+from xhat.verify.symbolic.frames import Opaque, incomparable
 from xhat.verify.symbolic.loops import Gathered
 
 
@@ -37,6 +37,7 @@ class SymbolicWorld:
             "isinstance": _isinstance,
             "type": _type,
             "hasattr": _hasattr,
+            "getattr": _getattr,
             "print": _print,
             "str": _str,
             "repr": _told(repr),
@@ -116,7 +117,7 @@ def _isinstance(value: Any, kinds: Any) -> bool:
             return not value.axes
         if any(kind in (_int, int) for kind in told) and isinstance(value, Size):
             return True
-        return isinstance(value, Symbolic) and any(kind is Array for kind in told)
+        return not isinstance(value, Size) and bool(value.ndim) and any(kind is Array for kind in told)
     real: dict[Any, Any] = {_float: float, _int: int, _str: str, Array: np.ndarray, _type: type}
     return isinstance(value, tuple(real.get(kind, kind) for kind in told))
 
@@ -127,6 +128,14 @@ def _type(value: Any, *others: Any) -> Any:
     if isinstance(value, Labels) or (isinstance(value, Symbolic) and value.axes):
         return Array
     raise Unsupported("the type of a number")
+
+
+def _getattr(value: Any, name: str, *default: Any) -> Any:
+    if isinstance(value, (Symbolic, Size, Labels, Counting, Opaque)) and not _hasattr(value, name):
+        if default:
+            return default[0]
+        raise AttributeError(f"'numpy.ndarray' object has no attribute {name!r}")
+    return getattr(value, name, *default)
 
 
 def _hasattr(value: Any, name: str) -> bool:
@@ -258,15 +267,15 @@ def _new_axes(space: Space, shape: Any) -> Axes:
     for n in listed(shape):
         if isinstance(n, Size):
             if len(n.poly.terms) != 1:
-                raise Unsupported(f"an array of length {n!r}")
+                raise Unsupported(f"an array of length {arrays.told(n)}")
             ((monomial, coefficient),) = n.poly.terms.items()
             if coefficient != 1 or any(not isinstance(p, int) or p < 0 for _, p in monomial):
-                raise Unsupported(f"an array of length {n!r}")
+                raise Unsupported(f"an array of length {arrays.told(n)}")
             axes.append(tuple(space.index(f[1]) for f, p in monomial for _ in range(p)))
         elif isinstance(n, (int, np.integer)) and n == 1:
             axes.append(())
         else:
-            raise Unsupported(f"an array of length {n!r} among arrays of any size")
+            raise Unsupported(f"an array of length {arrays.told(n)} among arrays of any size")
     return tuple(axes)
 
 
@@ -702,6 +711,7 @@ class _Ufunc:
         raise Unsupported(f"{name} of a function of NumPy on symbols")
 
 
+@incomparable
 class _Identity:
     """`np.eye(C)`: rows picked by labels are one-hot rows."""
 
@@ -719,11 +729,6 @@ class _Identity:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported("np.eye of an axis")
-
-    def _refused(self, *_: Any) -> NoReturn:
-        raise Unsupported("np.eye of an axis")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __neg__ = __matmul__ = _refused
 
 
 class _Linalg:
