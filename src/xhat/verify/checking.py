@@ -301,7 +301,7 @@ class _Examination:
     def report(self) -> PairReport:
         """Run the engines, and return what they say."""
         self.floats = protocol(self.spec, rng=self.seed)
-        broken = any(finding.kind in ("exception", "malformed") for finding in self.floats.findings)
+        broken = self.floats.failed or any(f.kind in ("exception", "malformed") for f in self.floats.findings)
         if self.level >= Level.EXACT and not broken and self._gradients_judged():
             for sizes in self.problem.sizes:
                 if self.time_left() > _RESERVE:
@@ -481,7 +481,7 @@ class _File:
             outputs_too = "forward" in sides
             verdicts = [_if_put_right(v) if outputs_too or v.is_gradient else v for v in verdicts]
         if any(verdict.wrong for verdict in verdicts):
-            verdicts = self._explained(spec, verdicts, examination)
+            verdicts = self._explained(spec, verdicts)
         if any(verdict.wrong for verdict in verdicts) or findings:
             verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
         return PairReport(found.name, verdicts, findings, found.line, report.evidence, remarks=report.remarks)
@@ -506,7 +506,7 @@ class _File:
         declared = self.declared.get(found.name)
         return specs.find(found.name, forward, backward, convention=self.convention, declaration=declared)
 
-    def _explained(self, spec: Spec, verdicts: list[Verdict], examination: _Examination) -> list[Verdict]:
+    def _explained(self, spec: Spec, verdicts: list[Verdict]) -> list[Verdict]:
         """Add the name of the mistake, and the first wrong line."""
         layer = _dictionary_of(spec)
         if layer is None:
