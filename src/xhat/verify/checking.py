@@ -58,6 +58,8 @@ _RESERVE = 1.0  # seconds that are left for the report itself
 _OUT = "out"
 _STATEFUL = {"global-state", "not-deterministic", "numpy-changed", "output-overwritten"}
 
+_STOPS_THE_CODE = {"not-written", "undefined-name", "cache-length", "cache-none"}  # what is raised then says no more
+
 _serial = itertools.count()
 
 
@@ -475,8 +477,9 @@ class _File:
         report = examination.report()
         verdicts = list(report.verdicts)
         told = {finding.kind for finding in findings}
-        known = {"exception", "malformed"} if told & {"not-written", "undefined-name", "cache"} else told
-        findings = [*findings, *(f for f in report.findings if f.kind not in known)]
+        if told & _STOPS_THE_CODE:
+            told |= {"exception", "malformed"}
+        findings = [*findings, *(f for f in report.findings if f.kind not in told)]
         if sides:
             outputs_too = "forward" in sides
             verdicts = [_if_put_right(v) if outputs_too or v.is_gradient else v for v in verdicts]
