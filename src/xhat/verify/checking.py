@@ -37,6 +37,7 @@ from xhat.verify.faults import DICTIONARIES, Match, diagnose
 from xhat.verify.glance import Look, at_a_point, by_dictionary
 from xhat.verify.problem import Problem
 from xhat.verify.protocol import protocol
+from xhat.verify.rebind import line_of
 from xhat.verify.repair import Edit as Replacement
 from xhat.verify.repair import Edits, Hints, candidates, edited, repairs
 from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
@@ -769,10 +770,6 @@ def _attribute(module: types.ModuleType, path: str) -> Any:
 
 
 def _line_in(error: BaseException, file: str) -> int | None:
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
-    step = error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == file:
-            line = step.tb_lineno
-        step = step.tb_next
-    return line
+    """Return the line of a file at which its import fails, also where it is no Python."""
+    line = line_of(error, file)
+    return error.lineno if line is None and isinstance(error, SyntaxError) and error.filename == file else line
