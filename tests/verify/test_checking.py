@@ -172,6 +172,12 @@ class TestCheck:
         assert report.verdicts["dx"].word is not Word.PROVED
 
 
+def test_what_the_text_shows_is_not_told_again_when_it_raises(reports: dict[str, FileReport]) -> None:
+    for file in ("cache_too_short", "not_written_yet", "misspelt_in_backward"):
+        (pair,) = reports[f"wrong/{file}.py"].pairs
+        assert len(pair.findings) == 1
+
+
 def test_the_evidence_holds_what_a_certificate_needs() -> None:
     evidence = xhat.verify.check(forward, backward, layer="batch_norm", seed=5).pair.evidence
     assert evidence["seed"] == 5

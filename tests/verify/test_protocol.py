@@ -727,6 +727,16 @@ def test_what_differences_cannot_follow_is_not_decided():
     assert examined("steep", text).verdicts["dx"].word is Word.AGREES
 
 
+def test_where_the_check_itself_fails_the_code_is_not_blamed():
+    old = "    bn_param['running_mean'] = running_mean\n"
+    result = examined("batchnorm", LAYERS.replace(old, old + "    bn_param['rows'] = (row for row in x)\n"))
+    assert result.failed
+    assert result.findings == []
+    assert {verdict.word for verdict in result.verdicts.values()} == {Word.NOT_DECIDED}
+    assert "the check itself failed (TypeError: cannot pickle" in result.verdicts["dx"].message
+    assert not examined("batchnorm").failed
+
+
 def test_rounding_of_a_gradient_is_no_fault_where_the_output_is_zero():
     text = "def f_forward(x):\n    return 0 * x, None\ndef f_backward(dout, cache):\n    return 0.3 * dout - 3 * (0.1 * dout)\n"
     assert examined("f", text).verdicts["dx"].word is Word.AGREES

@@ -37,6 +37,7 @@ from xhat.verify.faults import DICTIONARIES, Match, diagnose
 from xhat.verify.glance import Look, at_a_point, by_dictionary
 from xhat.verify.problem import Problem
 from xhat.verify.protocol import protocol
+from xhat.verify.rebind import line_of
 from xhat.verify.repair import Edit as Replacement
 from xhat.verify.repair import Edits, Hints, candidates, edited, repairs
 from xhat.verify.report import FileReport, Finding, Level, PairReport, Verdict, Word
@@ -57,6 +58,8 @@ _TRIAL_SECONDS = 1.0  # for an edited text, which may run for ever
 _RESERVE = 1.0  # seconds that are left for the report itself
 _OUT = "out"
 _STATEFUL = {"global-state", "not-deterministic", "numpy-changed", "output-overwritten"}
+
+_STOPS_THE_CODE = {"not-written", "undefined-name", "cache-length", "cache-none"}  # what is raised then says no more
 
 _serial = itertools.count()
 
@@ -308,7 +311,7 @@ class _Examination:
     def report(self) -> PairReport:
         """Run the engines, and return what they say."""
         self.floats = protocol(self.spec, rng=self.seed)
-        broken = any(finding.kind in ("exception", "malformed") for finding in self.floats.findings)
+        broken = self.floats.failed or any(f.kind in ("exception", "malformed") for f in self.floats.findings)
         if self.level >= Level.EXACT and not broken and self._gradients_judged():
             for sizes in self.problem.sizes:
                 if self.time_left() > _RESERVE:
@@ -479,13 +482,14 @@ class _File:
         report = examination.report()
         verdicts = list(report.verdicts)
         told = {finding.kind for finding in findings}
-        known = {"exception", "malformed"} if told & {"not-written", "undefined-name", "cache"} else told
-        findings = [*findings, *(f for f in report.findings if f.kind not in known)]
+        if told & _STOPS_THE_CODE:
+            told |= {"exception", "malformed"}
+        findings = [*findings, *(f for f in report.findings if f.kind not in told)]
         if sides:
             outputs_too = "forward" in sides
             verdicts = [_if_put_right(v) if outputs_too or v.is_gradient else v for v in verdicts]
         if any(verdict.wrong for verdict in verdicts):
-            verdicts = self._explained(spec, verdicts, examination)
+            verdicts = self._explained(spec, verdicts)
         if any(verdict.wrong for verdict in verdicts) or findings:
             verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
         return PairReport(found.name, verdicts, findings, found.line, report.evidence, remarks=report.remarks)
@@ -510,7 +514,7 @@ class _File:
         declared = self.declared.get(found.name)
         return specs.find(found.name, forward, backward, convention=self.convention, declaration=declared)
 
-    def _explained(self, spec: Spec, verdicts: list[Verdict], examination: _Examination) -> list[Verdict]:
+    def _explained(self, spec: Spec, verdicts: list[Verdict]) -> list[Verdict]:
         """Add the name of the mistake, and the first wrong line."""
         layer = _dictionary_of(spec)
         if layer is None:
@@ -770,10 +774,6 @@ def _attribute(module: types.ModuleType, path: str) -> Any:
 
 
 def _line_in(error: BaseException, file: str) -> int | None:
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
-    step = error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == file:
-            line = step.tb_lineno
-        step = step.tb_next
-    return line
+    """Return the line of a file at which its import fails, also where it is no Python."""
+    line = line_of(error, file)
+    return error.lineno if line is None and isinstance(error, SyntaxError) and error.filename == file else line

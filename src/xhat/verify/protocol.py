@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from xhat.checks import Array
-from xhat.verify.problem import Call, Malformed, Problem, Unsupported, Values
+from xhat.verify.problem import Call, Malformed, Problem, Values
 from xhat.verify.report import Finding, Verdict, Word
 from xhat.verify.specs import DEFAULTS, Norm, Running, Spec, constant
 
@@ -62,11 +62,14 @@ class ProtocolResult(NamedTuple):
         "out", every gradient, "running_mean", "running_var", "out (test)", as far as they could be judged.
     remarks : list of Finding
         What is worth knowing and no fault: float64 out of float32, an unknown mode that is accepted.
+    failed : bool
+        Whether the check itself failed, so that nothing can be said: no fault of the code.
     """
 
     findings: list[Finding]
     verdicts: dict[str, Verdict]
     remarks: list[Finding]
+    failed: bool = False
 
 
 def protocol(spec: Spec, *, rng: int | np.random.Generator = 0) -> ProtocolResult:
@@ -98,22 +101,22 @@ def protocol(spec: Spec, *, rng: int | np.random.Generator = 0) -> ProtocolResul
     """
     numbers, pythons, handling = np.random.get_state(), random.getstate(), np.geterr()  # noqa: NPY002
     changed = [f"np.{name}" for name, one in _NUMPY.items() if vars(np).get(name) is not one]
+    findings: list[Finding] = []
     try:
         if not changed:
             return _Examination(spec, np.random.default_rng(rng)).run()
         told = f"the file changes {', '.join(changed[:3])} for the whole program. What it computes cannot be judged so."
-        finding = Finding("numpy-changed", told)
+        findings, why = [Finding("numpy-changed", told)], "see the finding"
     except Exception as error:  # what the code returns may be of any kind, and fail where it is looked at
-        told = f"the check itself failed ({type(error).__name__}: {error}). What is returned is of an unusual kind."
-        finding = Finding("not-decided", told)
+        why = f"the check itself failed ({type(error).__name__}: {error}). Return plain arrays; if they are, report it."
     finally:
         np.random.set_state(numbers)  # noqa: NPY002
         random.setstate(pythons)
         np.seterr(**cast("dict[str, Any]", handling))
 
     names = [*(["out"] if spec.problem.specification is not None else []), *spec.problem.gradients]
-    verdicts = {name: Verdict(name, Word.NOT_DECIDED, "see the finding") for name in names}
-    return ProtocolResult([finding], verdicts, [])
+    verdicts = {name: Verdict(name, Word.NOT_DECIDED, why) for name in names}
+    return ProtocolResult(findings, verdicts, [], failed=not findings)
 
 
 class _Stop(Exception):  # noqa: N818  carries a finding after which a question cannot be gone on with
@@ -238,14 +241,12 @@ class _Examination:
                 if str(error).endswith(("is None", "returns nothing")):
                     kind, advice = "not-written", ": it is not written yet, or the result is not returned."
                 raise _Stop(Finding(kind, f"{error}{advice}", line)) from None
-            except Unsupported as error:
-                raise _Stop(Finding("not-decided", f"{error}.", None)) from None
             except NotImplementedError:
                 message = f"{who} is not written yet."
                 raise _Stop(Finding("not-written", message, self.places.forward)) from None
             except BaseException as error:
                 line = self.places.raised(error)
-                raise _Stop(Finding("exception", _told(who, error, self._sizes(values), values), line)) from None
+                raise _Stop(Finding("exception", _told(who, error, self._sizes(values)), line)) from None
 
     def _forward(self, values: Values, *, who: str = "forward") -> _Trial:
         given = {name: copy.deepcopy(value) for name, value in values.items()}
@@ -271,12 +272,12 @@ class _Examination:
             array = np.asarray(value)
         except Exception:
             array = np.asarray(None)
-        if array.dtype.kind in "fiub" and array.dtype.kind != "f":
+        if array.dtype.kind in "iub":
             message = f"{what} has type {array.dtype}, expected floats. An integer array cuts off what is put into it."
             self._find(Finding("dtype", message, line))
         elif array.dtype.kind == "c":
             raise _Stop(Finding("dtype", f"{what} is complex, expected floats. Take the real part.", line))
-        elif array.dtype.kind not in "fiub":
+        elif array.dtype.kind != "f":
             raise _Stop(
                 Finding(
                     "dtype", f"{what} is {type(value).__name__}, expected an array of floats. Return numbers.", line
@@ -1350,7 +1351,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 
-def _told(who: str, error: BaseException, sizes: str, values: Values) -> str:
+def _told(who: str, error: BaseException, sizes: str) -> str:
     """Return a sentence about what the code raised."""
     kind, text = type(error).__name__, str(error).strip().split("\n")[0]
     told = f"{who} raises {kind}" + (f": {text}" if text else "")

@@ -291,6 +291,10 @@ REFUSED = {
     "a maximum compared": (lambda x: (x * (x == x.max(axis=0)), x), "maximum"),
     "rounding": (lambda x: (np.round(x), x), "np.round"),
     "slices": (lambda x: (x[1:], x), "index"),
+    "an array of rows": (lambda x: (x * np.full_like(x, x.sum(axis=0)), x), "np.full_like with an array: not modelled"),
+    "rows in a new array": (lambda x: (x * np.full(x.shape, x.sum(axis=0)), x), "np.full with an array"),
+    "an axis by ndmin": (lambda x: (np.array(x, ndmin=3), x), "np.array with ndmin="),
+    "a weighted mean": (lambda x: (np.average(x, 0, x), x), "np.average with weights"),
 }
 
 

@@ -379,7 +379,7 @@ class Symbolic:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise Unsupported(f"ndarray.{name} on symbols")
+        raise Unsupported(f"ndarray.{name}")
 
     def __iter__(self) -> Iterator[Any]:
         raise Unsupported("a loop over the entries of an array")
@@ -493,7 +493,7 @@ class Symbolic:
         return matmul(_array(other, self.space), self)
 
     def __mod__(self, other: Any) -> NoReturn:
-        raise Unsupported("% or // on symbols")
+        raise Unsupported("% or //")
 
     __floordiv__ = __rfloordiv__ = __rmod__ = __divmod__ = __mod__
 
@@ -928,7 +928,7 @@ def check_dtype(dtype: Any, boolean: bool = False) -> None:
         return
     kind = np.dtype(dtype)
     if kind.kind not in ("fiub" if boolean else "f") or (kind.kind == "f" and kind.itemsize < np.dtype("f4").itemsize):
-        raise Unsupported(f"dtype={dtype!r} on symbols")
+        raise Unsupported(f"dtype={dtype!r}")
 
 
 def into(out: Any, result: Symbolic) -> Symbolic:

@@ -259,7 +259,7 @@ class _Random:
         return self._draw("normal", size)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise Unsupported(f"np.random.{name} on symbols")
+        raise Unsupported(f"np.random.{name}")
 
 
 def _new_axes(space: Space, shape: Any) -> Axes:
@@ -308,7 +308,7 @@ class _Numpy:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise Unsupported(f"np.{name} on symbols")
+        raise Unsupported(f"np.{name}")
 
     def _lift(self, value: Any) -> Symbolic:
         lifted = value.stacked(self._space) if isinstance(value, Gathered) else lift(value, self._space)
@@ -328,7 +328,10 @@ class _Numpy:
         if len(set(self._flat(axes))) < len(self._flat(axes)):
             raise Unsupported("an array with one axis twice")
         boolean = boolean or (dtype is None and isinstance(value, (bool, np.bool_)))
-        return self._new(Symbolic.of(self._lift(value).poly, axes, boolean=boolean))
+        filling = self._lift(value)
+        if filling.axes:
+            raise Unsupported("np.full with an array")
+        return self._new(Symbolic.of(filling.poly, axes, boolean=boolean))
 
     @staticmethod
     def _new(array: Symbolic) -> Symbolic:
@@ -381,13 +384,18 @@ class _Numpy:
         a = self._lift(a)
         if a.boolean and dtype is None:
             raise Unsupported("an array like a mask")
-        return self._new(Symbolic.of(self._lift(value).poly, a.axes, in_order=a.in_order))
+        value = self._lift(value)
+        if value.axes:
+            raise Unsupported("np.full_like with an array")
+        return self._new(Symbolic.of(value.poly, a.axes, in_order=a.in_order))
 
     def array(self, a: Any, dtype: Any = None, copy: Any = True, ndmin: int = 0) -> Any:
         if isinstance(a, Labels):
             return a
         check_dtype(dtype, isinstance(a, Symbolic) and a.boolean)
         lifted = self._lift(a)
+        if ndmin > lifted.ndim:
+            raise Unsupported("np.array with ndmin=")
         lifted = lifted if dtype is None else lifted.astype(dtype, copy=False)
         if not lifted.axes:
             return lifted if lifted.changes and not copy else self._new(lifted.copy())
@@ -404,12 +412,12 @@ class _Numpy:
     def arange(self, *limits: Any, dtype: Any = None) -> Any:
         if len(limits) == 1 and isinstance(limits[0], Size):
             return Counting(limits[0])
-        raise Unsupported("np.arange on symbols")
+        raise Unsupported("np.arange")
 
     def stack(self, arrays: Any, axis: Any = 0) -> Any:
         if isinstance(arrays, Gathered) and axis == 0:
             return self._lift(arrays)
-        raise Unsupported("np.stack on symbols")
+        raise Unsupported("np.stack")
 
     def eye(self, n: Any, dtype: Any = None) -> Any:
         if isinstance(n, Size):
@@ -539,7 +547,12 @@ class _Numpy:
     def mean(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Any:
         return self._lift(a).mean(axis, dtype, out, keepdims)
 
-    average = mean
+    def average(
+        self, a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False
+    ) -> Any:
+        if weights is not None or returned:
+            raise Unsupported("np.average with weights")
+        return self._lift(a).mean(axis, None, None, keepdims)
 
     def var(
         self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False
@@ -700,7 +713,7 @@ class _Ufunc:
 
     def reduce(self, a: Any, axis: Any = 0, keepdims: bool = False) -> Any:
         if self._reduced is None:
-            raise Unsupported("reduce of this function on symbols")
+            raise Unsupported("reduce of this function")
         return self._reduced(a, axis, keepdims=keepdims)
 
     def outer(self, a: Any, b: Any) -> Any:
@@ -708,7 +721,7 @@ class _Ufunc:
         return self._call(a, b)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise Unsupported(f"{name} of a function of NumPy on symbols")
+        raise Unsupported(f"{name} of a function of NumPy")
 
 
 @incomparable
@@ -743,7 +756,7 @@ class _Linalg:
         return self._numpy.sqrt((self._numpy.square(a)).sum(axis, keepdims=keepdims))
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise Unsupported(f"np.linalg.{name} on symbols")
+        raise Unsupported(f"np.linalg.{name}")
 
 
 class _Time:
@@ -769,12 +782,12 @@ class _Math:
                 return getattr(math, name)(*values)
             if name in ("sqrt", "exp", "log", "tanh", "pow", "fabs") and len(values) == 1 + (name == "pow"):
                 return getattr(self._numpy, {"pow": "power"}.get(name, name))(*values)
-            raise Unsupported(f"math.{name} on symbols")
+            raise Unsupported(f"math.{name}")
 
         if name == "prod":
             return math.prod
         if not callable(getattr(math, name, None)):
-            raise Unsupported(f"math.{name} on symbols")
+            raise Unsupported(f"math.{name}")
         return called
 
 
