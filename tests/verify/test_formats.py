@@ -241,7 +241,7 @@ def test_text_says_what_there_is():
         "  | hello",
         "  | ... and 9 bytes more",
         "    ! ERROR        SyntaxError: invalid syntax  (line 3)",
-        "    ! ERROR        no pair of a forward and a backward pass found",
+        "    ! ERROR        no pair of a forward and a backward pass found. Call the functions x_forward and",
         "  c",
         "    ? NOT DECIDED  nothing was decided about this pair",
     ):

@@ -267,7 +267,8 @@ def check_file(
         raise
     except Exception as error:
         line = _line_in(error, str(Path(path).resolve()))
-        return FileReport(name, error=f"the import ends with {type(error).__name__}: {error}", error_line=line)
+        told = f"the import ends with {type(error).__name__}: {error}. {_advice(error)}"
+        return FileReport(name, error=told, error_line=line)
     declared = declaration(source)
     done: list[PairReport] = []
     for found in pairs(source):
@@ -279,6 +280,15 @@ def check_file(
         done.append(report)
         on_pair(report)
     return FileReport(name, done)
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a file that cannot be imported."""
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "The file runs alone: import from layers, say, and not from .layers."
+    if isinstance(error, ImportError):
+        return "Put the functions into a file that imports NumPy alone, or install what is missing."
+    return "Run the file with Python first."
 
 
 @dataclass

@@ -114,7 +114,7 @@ def _told(checked: Checked) -> Iterator[_Told]:
             words = "nothing was decided about this pair"
             yield _Told(pair.pair, "pair", str(Word.NOT_DECIDED), words, pair.line, None, None, Level.NONE)
     if not report.pairs and report.error is None and not checked.stopped:
-        words = "no pair of a forward and a backward pass found"
+        words = "no pair of a forward and a backward pass found. Call the functions x_forward and x_backward."
         yield _Told("", "pair", "ERROR", words, None, None, None, Level.NONE)
     if checked.stopped and not any(pair.limit for pair in report.pairs) and report.error is None:
         yield _Told("", "limit", "LIMIT", checked.stopped, None, None, None, Level.NONE)
