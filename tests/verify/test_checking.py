@@ -233,3 +233,23 @@ def test_float64_that_sneaks_in_is_seen_where_it_does() -> None:
     (remark,) = xhat.verify.check(forward, backward, shapes={"x": "N D"}).pair.remarks
     assert remark.line == backward.__code__.co_firstlineno + 1
     assert "float(np.sqrt(2))" in remark.message
+
+
+def test_the_first_words_on_a_wrong_output_name_the_mistake_and_no_other_verdict_repeats_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "def batchnorm_forward(x, gamma, beta, bn_param):\n"
+        "    mu, var = x.mean(axis=0), x.var(axis=0, ddof=1)\n"
+        "    std = np.sqrt(var + bn_param.get('eps', 1e-5))\n"
+        "    return gamma * (x - mu) / std + beta, (x - mu, std, gamma)\n"
+        "def batchnorm_backward(dout, cache):\n"
+        "    c, std, gamma = cache\n"
+        "    h, n = c / std, len(c)\n"
+        "    g = dout * gamma\n"
+        "    return (g - g.mean(0) - h * (g * h).sum(0) / (n - 1)) / std, (dout * h).sum(0), dout.sum(0)\n",
+        encoding="utf-8",
+    )
+    (pair,) = checking.check_file(tmp_path / "mine.py").pairs
+    said = {verdict.name: verdict.message for verdict in pair.verdicts if verdict.wrong}
+    assert "N - 1" in said["out"].splitlines()[0]
+    assert "N - 1" not in said["running_mean"]

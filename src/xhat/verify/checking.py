@@ -532,11 +532,15 @@ class _File:
         except (Exception, _TooLong):  # an explanation that cannot be had is none
             pass
         told: list[Verdict] = []
+        out_is_wrong = any(verdict.wrong and verdict.name == _OUT for verdict in verdicts)
         for verdict in verdicts:
             if verdict.wrong:
                 known = next((m.message for m in matches if verdict.name in m.parts), None)
                 ours = located is not None and (located.side == "backward") == verdict.is_gradient
                 lines = [known, verdict.message] if known is not None else [verdict.message]
+                ours = ours and (verdict.is_gradient or verdict.name == _OUT or not out_is_wrong)
+                if located is not None and ours and known is None and verdict.name == _OUT:
+                    lines.insert(0, located.message)
                 if located is not None and ours:
                     where = self.source.lines.get(located.line, f"line {located.line}")
                     new = located.message not in lines
