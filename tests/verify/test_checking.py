@@ -210,3 +210,52 @@ def test_an_import_that_fails_is_told_with_its_line(text: str, tmp_path: Path) -
     report = checking.check_file(file)
     assert report.error is not None
     assert report.error_line == 2
+
+
+@pytest.mark.filterwarnings("ignore::ImportWarning")
+def test_an_import_that_fails_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from .fast_layers import conv\n", encoding="utf-8")
+    told = checking.check_file(tmp_path / "mine.py").error
+    assert told is not None
+    assert told.endswith("import from layers, say, and not from .layers.")
+
+
+def test_what_is_drawn_is_called_random() -> None:
+    def forward(x: Any, shift: Any) -> Any:
+        mask = (np.random.default_rng(0).random(x.shape) < 0.5) + shift
+        return x * mask, mask
+
+    report = xhat.verify.check(forward, lambda dout, mask: 2 * dout * mask, shapes={"x": "N D", "shift": 1})
+    assert "[random - 1/2 > 0]" in report.verdicts["dx"].message, report.text()
+
+
+def test_float64_that_sneaks_in_is_seen_where_it_does() -> None:
+    def forward(x: Any) -> Any:
+        return x * 2, x
+
+    def backward(dout: Any, x: Any) -> Any:
+        return dout * np.sqrt(4)
+
+    (remark,) = xhat.verify.check(forward, backward, shapes={"x": "N D"}).pair.remarks
+    assert remark.line == backward.__code__.co_firstlineno + 1
+    assert "float(np.sqrt(2))" in remark.message
+
+
+def test_the_first_words_on_a_wrong_output_name_the_mistake_and_no_other_verdict_repeats_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "def batchnorm_forward(x, gamma, beta, bn_param):\n"
+        "    mu, var = x.mean(axis=0), x.var(axis=0, ddof=1)\n"
+        "    std = np.sqrt(var + bn_param.get('eps', 1e-5))\n"
+        "    return gamma * (x - mu) / std + beta, (x - mu, std, gamma)\n"
+        "def batchnorm_backward(dout, cache):\n"
+        "    c, std, gamma = cache\n"
+        "    h, n = c / std, len(c)\n"
+        "    g = dout * gamma\n"
+        "    return (g - g.mean(0) - h * (g * h).sum(0) / (n - 1)) / std, (dout * h).sum(0), dout.sum(0)\n",
+        encoding="utf-8",
+    )
+    (pair,) = checking.check_file(tmp_path / "mine.py").pairs
+    said = {verdict.name: verdict.message for verdict in pair.verdicts if verdict.wrong}
+    assert "N - 1" in said["out"].splitlines()[0]
+    assert "N - 1" not in said["running_mean"]

@@ -241,7 +241,7 @@ def test_text_says_what_there_is():
         "  | hello",
         "  | ... and 9 bytes more",
         "    ! ERROR        SyntaxError: invalid syntax  (line 3)",
-        "    ! ERROR        no pair of a forward and a backward pass found",
+        "    ! ERROR        no pair of a forward and a backward pass found. Call the functions x_forward and",
         "  c",
         "    ? NOT DECIDED  nothing was decided about this pair",
     ):
@@ -446,3 +446,18 @@ def test_github_commands_are_one_line_each():
         .splitlines()[0]
         .startswith("::error file=a.py,line=7,title=a dx::DISPROVED: off by a factor 2%0Ain every")
     )
+
+
+def test_an_output_that_agrees_passes_and_a_gradient_is_skipped():
+    verdicts = [Verdict("running_mean", Word.AGREES, "to 1e-15"), Verdict("dx", Word.AGREES, "to 1e-12")]
+    written = formats.junit([Checked(FileReport("a.py", [PairReport("batchnorm", verdicts)]))], Level.EXACT)
+    assert '<testcase classname="a.py.batchnorm" name="running_mean"></testcase>' in written
+    assert 'name="dx"><skipped message="AGREES: to 1e-12">' in written
+
+
+def test_a_change_in_junit_names_no_path_of_the_one_who_checks():
+    repair = "--- /home/me/a.py\n+++ /home/me/a.py\n@@ -1 +1 @@\n-1\n+2\n"
+    verdict = Verdict("dx", Word.DISPROVED, "wrong", repair=repair)
+    written = formats.junit([Checked(FileReport("a.py", [PairReport("a", [verdict])]))], Level.EXACT)
+    assert "/home/me" not in written
+    assert "@@ -1 +1 @@\n-1\n+2" in written

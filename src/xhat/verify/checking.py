@@ -270,7 +270,8 @@ def check_file(
         raise
     except Exception as error:
         line = _line_in(error, str(Path(path).resolve()))
-        return FileReport(name, error=f"the import ends with {type(error).__name__}: {error}", error_line=line)
+        told = f"the import ends with {type(error).__name__}: {error}. {_advice(error)}"
+        return FileReport(name, error=told, error_line=line)
     declared = declaration(source)
     done: list[PairReport] = []
     for found in pairs(source):
@@ -289,6 +290,15 @@ def check_file(
         done.append(report)
         on_pair(report)
     return FileReport(name, done)
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a file that cannot be imported."""
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "The file runs alone: import from layers, say, and not from .layers."
+    if isinstance(error, ImportError):
+        return "Put the functions into a file that imports NumPy alone, or install what is missing."
+    return "Run the file with Python first."
 
 
 @dataclass
@@ -530,11 +540,15 @@ class _File:
         except (Exception, _TooLong):  # an explanation that cannot be had is none
             pass
         told: list[Verdict] = []
+        out_is_wrong = any(verdict.wrong and verdict.name == _OUT for verdict in verdicts)
         for verdict in verdicts:
             if verdict.wrong:
                 known = next((m.message for m in matches if verdict.name in m.parts), None)
                 ours = located is not None and (located.side == "backward") == verdict.is_gradient
                 lines = [known, verdict.message] if known is not None else [verdict.message]
+                ours = ours and (verdict.is_gradient or verdict.name == _OUT or not out_is_wrong)
+                if located is not None and ours and known is None and verdict.name == _OUT:
+                    lines.insert(0, located.message)
                 if located is not None and ours:
                     where = self.source.lines.get(located.line, f"line {located.line}")
                     new = located.message not in lines

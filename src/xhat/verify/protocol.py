@@ -554,8 +554,12 @@ class _Examination:
             return
         for name, value in results.items():
             if np.ndim(value) and value.dtype.kind == "f" and value.dtype != np.float32:
-                message = f"{name} is {value.dtype} for float32 inputs. np.zeros and np.ones need dtype=x.dtype."
-                self.remarks.setdefault(name, Finding("dtype", message, self.places.forward))
+                message = (
+                    f"{name} is {value.dtype} for float32 inputs. Give np.zeros and np.ones dtype=x.dtype, and make "
+                    "numbers such as np.sqrt(2) floats: float(np.sqrt(2))."
+                )
+                line = self.places.forward if name == "the output" else self.places.gradient(self._number(name))
+                self.remarks.setdefault(name, Finding("dtype", message, line))
 
     def _one_sample(self) -> None:
         """Run a single sample through a layer that treats samples alone."""

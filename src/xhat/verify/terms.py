@@ -48,6 +48,7 @@ class Words:
 
     def __init__(self, proof: Proof, dout: str = "dout") -> None:
         self._space = proof.space
+        self._draws: list[str] = []
         self._names = {UPSTREAM: dout, "$mu": "mu"}
         self._loss = not proof.output_axes
         self._main = proof.centred
@@ -182,8 +183,10 @@ class Words:
             return self._names[name]
         if name in self._sigma:
             return f"{self._sigma[name]}^2"
-        if name.startswith(("$[", "$random")):
+        if name.startswith("$["):
             return name[1:]
+        if name.startswith("$random"):
+            return self._draw(name)
         named = self._space.named.get(name)
         if named is None:
             return name.removeprefix("$")
@@ -197,6 +200,13 @@ class Words:
         if named.kind == "argmax":
             return f"[at max({inside})]"
         return f"{named.kind}({inside})"
+
+    def _draw(self, name: str) -> str:
+        """Return what entries of `np.random` are called: random, and random2 for another draw."""
+        if name not in self._draws:
+            self._draws.append(name)
+        number = self._draws.index(name) + 1
+        return "random" if number == 1 else f"random{number}"
 
     def assumptions(self) -> list[str]:
         """Return what the proof rests on, in words."""

@@ -108,7 +108,7 @@ class Size:
         terms = {} if quotient is NotImplemented else cast("Size", quotient).poly.terms
         if terms and all(c.denominator == 1 and all(p > 0 for _, p in m) for m, c in terms.items()):
             return quotient
-        raise Unsupported(f"{told(self)} // {told(other)}: not known to be a whole number")
+        raise Unsupported(f"({told(self)}) // ({told(other)}): a size that is not known to be a whole number")
 
     def __truediv__(self, other: Any) -> Any:
         return self.number() / other
