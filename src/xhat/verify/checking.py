@@ -324,7 +324,9 @@ class _Examination:
         broken = self.floats.failed or any(f.kind in ("exception", "malformed") for f in self.floats.findings)
         if self.level >= Level.EXACT and not broken and self._gradients_judged():
             for sizes in self.problem.sizes:
-                if self.time_left() > _RESERVE:
+                known = self.exact[-1].verdicts.values() if self.exact else ()
+                settled = known and all(verdict.word is Word.DISPROVED for verdict in known)
+                if self.time_left() > _RESERVE and not settled:
                     self.exact.append(exact_identity(self.problem, sizes, seed=self.seed))
         if self.level >= Level.EXACT and not broken and self.time_left() > _RESERVE:
             try:
