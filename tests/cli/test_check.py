@@ -202,6 +202,17 @@ def test_folders_are_searched(xhat, write, folder):
     assert done.code == 2
 
 
+def test_of_a_folder_the_files_that_hold_the_pair_are_checked(xhat, write, folder):
+    write("class/ann/layers.py", a=says("PROVED"), b=says("DISPROVED"))
+    write("class/bob/layers.py", b=says("DISPROVED"))
+    done = xhat("check", "class", "--pair", "a", "--format", "json")
+    assert [file["file"] for file in json.loads(done.out)["files"]] == ["class/ann/layers.py"]
+    assert done.code == 0
+    done = xhat("check", "class", "--pair", "c")
+    assert "expected --pair as a pair of some file in class, got 'c'" in done.err
+    assert done.code == 2
+
+
 def test_a_notebooks_lines_are_those_of_its_cells(xhat, write, folder):
     write(a=says("PROVED"))
     body = (folder / "mine.py").read_text()

@@ -461,3 +461,15 @@ def test_a_change_in_junit_names_no_path_of_the_one_who_checks():
     written = formats.junit([Checked(FileReport("a.py", [PairReport("a", [verdict])]))], Level.EXACT)
     assert "/home/me" not in written
     assert "@@ -1 +1 @@\n-1\n+2" in written
+
+
+@pytest.mark.parametrize(("entries", "whole"), [(10, True), (400, False)])
+def test_a_counterexample_of_a_page_is_not_shown_whole_to_people(entries, whole):
+    example = f"at x = {[7] * entries}: dx[0] is 1, but the derivative is 2"
+    verdict = Verdict("dx", Word.DISPROVED, "wrong", counterexample=example)
+    files = [Checked(FileReport("a.py", [PairReport("a", [verdict])]))]
+    written = formats.text(files, Level.EXACT)
+    assert "dx[0] is 1, but the derivative is 2" in written
+    assert ("x = [7, 7" in written) == whole
+    assert ("--format json" in written) != whole
+    assert example in formats.json(files, Level.EXACT)

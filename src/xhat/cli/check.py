@@ -108,7 +108,7 @@ def check(
         raise Refusal("xhat check: expected a file to check, got none. Name a .py or .ipynb file, or a folder.", 2)
     if diff and format != "text":
         raise Refusal(f"xhat check: expected --diff or --format {format}, got both. Choose one.", 2)
-    found = list(_found(files))
+    found = list(_found(files, pair))
     if certificate is not None and len(found) != 1:
         raise Refusal(f"xhat check: expected one file for --certificate, got {len(found)}. Name one.", 2)
     before = _read(found[0]) if certificate is not None else b""
@@ -136,13 +136,19 @@ def _bytes(memory: str) -> int:
     return number
 
 
-def _found(paths: Sequence[Path]) -> Iterator[Path]:
-    """Give the files that are named, and those in folders that hold pairs."""
+def _found(paths: Sequence[Path], pair: str | None) -> Iterator[Path]:
+    """Give the files that are named, and those in folders that hold pairs, or the pair that is asked for."""
     for path in dict.fromkeys(paths):
         if not path.is_dir():
             yield path
             continue
-        inside = [file for file in sorted(path.rglob("*")) if _may_hold_pairs(file, path)]
+        inside = [file for file in sorted(path.rglob("*")) if _may_hold_pairs(file, path, pair)]
+        if not inside and pair is not None:
+            raise Refusal(
+                f"xhat check: expected --pair as a pair of some file in {path}, got {pair!r}, which none holds. "
+                "Check the name: batchnorm for batchnorm_forward.",
+                2,
+            )
         if not inside:
             raise Refusal(
                 f"xhat check: expected files with a forward and a backward pass in {path}, got none. "
@@ -152,7 +158,7 @@ def _found(paths: Sequence[Path]) -> Iterator[Path]:
         yield from inside
 
 
-def _may_hold_pairs(file: Path, folder: Path) -> bool:
+def _may_hold_pairs(file: Path, folder: Path, pair: str | None) -> bool:
     """Whether a file of a folder is to be checked; one that cannot be read is, if it speaks of a backward pass."""
     parts = file.relative_to(folder).parts
     if file.suffix not in (".py", ".ipynb") or not file.is_file():
@@ -160,7 +166,8 @@ def _may_hold_pairs(file: Path, folder: Path) -> bool:
     if any(part.startswith(".") or part in _SKIPPED_FOLDERS for part in parts):
         return False
     try:
-        return bool(_names(source.read(file)))
+        text = source.read(file)
+        return bool(_names(text)) if pair is None else pair in [found.name for found in source.pairs(text)]
     except source.SourceError:
         try:
             return b"backward" in file.read_bytes()

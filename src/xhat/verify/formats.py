@@ -124,10 +124,19 @@ def _told(checked: Checked) -> Iterator[_Told]:
         yield _Told("", "limit", "LIMIT", checked.stopped, None, None, None, Level.NONE)
 
 
+def _readable(counterexample: str) -> str:
+    """Return a counterexample, and of one with arrays of a page only where the two differ."""
+    point, found, differ = counterexample.rpartition("]: ")
+    if len(counterexample) <= _LONGEST_POINT or not found or not point.startswith("at "):
+        return counterexample
+    return f"{differ}, at a point that --format json shows whole"
+
+
 def _limit(limit: str) -> str:
     return _LIMITS.get(limit, f"The check of this pair ended early: {limit}.")
 
 
+_LONGEST_POINT = 800  # characters; ten lines on a terminal
 _LIMITS: Mapping[str, str] = {
     "time": "The time was up before this was decided. Look for an endless loop, or give more with --timeout.",
     "memory": "The memory was used up before this was decided. Use smaller arrays, or give more with --memory.",
@@ -444,7 +453,7 @@ class _Pen:
             first, *rest = v.message.split("\n") or [""]
             self._row(str(v.word), _MARK[v.word], one_line(v.name).ljust(names), "\n".join([first + place, *rest]))
             if v.counterexample:
-                self._paragraph("      ", f"for example: {v.counterexample}")
+                self._paragraph("      ", f"for example: {_readable(v.counterexample)}")
             self._repair(v.repair)
         for f in pair.findings:
             place = f"  ({checked.where(f.line)})" if f.line else ""
