@@ -38,7 +38,7 @@ def images_forward(x, gamma, beta, eps):
 
 
 def images_backward(dout, cache):
-    x_hat, std, gamma = cache
+    x_hat, std, _ = cache
     return dout / std, (dout * x_hat).sum(axis=(0, 2, 3)), dout.sum(axis=(0, 2, 3))
 
 
@@ -89,9 +89,8 @@ def test_the_whole_gradient_is_the_gradient(layout):
         given = [x, gamma, beta]
         direction = rng.standard_normal(given[place].shape)
         assert gradient.shape == direction.shape
-        ends = [
-            forward(*(v + s * direction * (k == place) for k, v in enumerate(given)), 0.4)[0] for s in (1e-5, -1e-5)
-        ]
+        moved = [[*given[:place], given[place] + step * direction, *given[place + 1 :]] for step in (1e-5, -1e-5)]
+        ends = [forward(*values, 0.4)[0] for values in moved]
         assert np.sum(gradient * direction) == pytest.approx(np.sum(dout * (ends[0] - ends[1])) / 2e-5, rel=1e-6)
 
 
@@ -116,6 +115,6 @@ def test_a_factor_that_is_not_plain_arithmetic_is_not_evaluated():
 def test_terms_of_other_layouts():
     assert sorted(speller("D N").missing("dx")) == [
         "- gamma[:, None] * np.mean(dout, axis=1, keepdims=True) / std",
-        "- x_hat * gamma[:, None] * np.mean(dout * x_hat, axis=1, keepdims=True) / std",
+        "- x_hat * gamma[:, None] * np.mean(x_hat * dout, axis=1, keepdims=True) / std",
     ]
     assert "- np.mean(dout * gamma, axis=1, keepdims=True) / std[:, None]" in speller("rows").missing("dx")

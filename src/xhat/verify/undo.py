@@ -46,8 +46,8 @@ def undone(source: Source, function: Function, dictionary: Dictionary, fault: Fa
         elif kind != "equal":
             return
     for chosen in itertools.islice(itertools.product(*places), _MOST):
-        edits = tuple(dict.fromkeys(edit for some in chosen for edit in some))
-        if edits:
+        edits = tuple(sorted({edit for some in chosen for edit in some}))
+        if edits and all(one.end <= other.start for one, other in itertools.pairwise(edits)):
             yield edits
 
 
