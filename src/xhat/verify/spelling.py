@@ -156,7 +156,7 @@ class Speller:
         held: dict[str, tuple[Poly, _Layout, float]] = {}
         for names, cost in ((self._own, 1.0), (self._others, 3.0)):
             for name, value in names.items():
-                if name in held or name in self._problem.gradients:
+                if name in held or name in self._problem.gradients or not name.strip("_"):
                     continue
                 try:
                     if isinstance(value, Size):

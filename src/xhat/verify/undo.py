@@ -46,8 +46,8 @@ def undone(source: Source, function: Function, dictionary: Dictionary, fault: Fa
         elif kind != "equal":
             return
     for chosen in itertools.islice(itertools.product(*places), _MOST):
-        edits = tuple(dict.fromkeys(edit for some in chosen for edit in some))
-        if edits:
+        edits = tuple(sorted({edit for some in chosen for edit in some}))
+        if edits and all(one.end <= other.start for one, other in itertools.pairwise(edits)):
             yield edits
 
 
@@ -61,7 +61,7 @@ def _levels(wrong: ast.AST, right: ast.AST) -> Iterator[_Change]:
         return
     for one, other in _apart(wrong, right):
         if isinstance(one, ast.expr) and isinstance(other, ast.expr):
-            if not isinstance(one, ast.Name) and not (isinstance(one, ast.Constant) and isinstance(one.value, int)):
+            if not (isinstance(one, ast.Constant) and isinstance(one.value, int)):
                 yield one, other
             yield from _levels(one, other)
 
@@ -98,6 +98,8 @@ def _put(source: Source, function: Function, change: _Change, local: _Names) -> 
         for node in ast.walk(statement):
             if not isinstance(node, ast.expr):
                 continue
+            if isinstance(wrong, ast.Name) and not (id(node) in alone and _is_called(node, _expected(wrong.id, local))):
+                continue  # a name alone stands everywhere
             for names in _unified(wrong, node, {}, local):
                 text = _renamed(right, names, local, known)
                 if text is not None:
@@ -162,12 +164,20 @@ def _renamed(tree: ast.AST, names: Mapping[str, str], local: _Names, known: set[
     tree = copy.deepcopy(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in local:
-            usual = (node.id, *USUAL_NAMES.get(node.id, ()), local[node.id])
-            found = names.get(node.id) or next((name for name in usual if name in known), None)
+            found = names.get(node.id) or next((name for name in _expected(node.id, local) if name in known), None)
             if found is None:
                 return None
             node.id = found
     return ast.unparse(tree)
+
+
+def _expected(name: str, local: _Names) -> Mapping[str, None]:
+    """Return what a variable of the dictionary's is probably called, the likeliest first."""
+    return dict.fromkeys((name, *USUAL_NAMES.get(name, ()), local[name]))
+
+
+def _is_called(node: ast.expr, names: Mapping[str, None]) -> bool:
+    return isinstance(node, ast.Name) and node.id in names
 
 
 def _inserted(source: Source, function: Function, missing: Sequence[ast.stmt], local: _Names) -> Iterator[Edits]:
