@@ -48,6 +48,10 @@ def asks_for_what_symbols_have(dy, x):
     return (2 if getattr(x, "poly", None) is not None or len(x) < 50 else 3) * x * dy
 
 
+def equal_as_numbers(dy, x):
+    return np.where(np.float64(x.shape[0]) == 50, 3, 2) * x * dy
+
+
 def asks_for_its_class(dy, x):
     return (3 if x.size.__class__ is int and x.size > 5000 else 2) * x * dy
 
@@ -88,7 +92,7 @@ without_source = _without_source()
 
 OF_SIZES = [
     *(in_a_set, in_a_dictionary, counted, f_string, percent, text_of_the_shape, by_identity),
-    *(asks_for_its_class, pickled),
+    *(equal_as_numbers, asks_for_its_class, pickled),
     *(asks_for_what_symbols_have, goes_on_after_an_error, without_source),
 ]
 

@@ -1125,12 +1125,20 @@ def _positive(value: Poly) -> Poly:
 
 def _zero(value: Poly) -> Poly:
     if value.terms and value.constant is None:
+        _differs_somewhere(value)
         value.space.assume("{} is nowhere exactly 0", value)
     return value.space.number(int(not value.terms))
 
 
+def _differs_somewhere(value: Poly) -> None:
+    """Refuse a comparison of sizes: these are whole numbers, so that two may be equal anywhere."""
+    if value.names() <= set(value.space.dims.values()):
+        raise Unsupported("a comparison of sizes")
+
+
 def _indicator(value: Poly) -> Poly:
     space = value.space
+    _differs_somewhere(value)
     known = len(space.named)
     mask = space.name("positive", value)
     if len(space.named) > known:
