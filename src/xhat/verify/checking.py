@@ -176,7 +176,8 @@ def check(
     as_count("check", "seed", seed, 0, "Any such number will do.")
     called = name or getattr(forward, "__name__", "pair").removesuffix("_forward")
     found = specs.find(called, forward, backward, convention=spec, declaration=shapes, layer=layer)
-    return Report(_Examination(found, asked, seed).report(), asked)
+    report = _Examination(found, asked, seed).report()
+    return Report(replace(report, verdicts=_explained(found, report.verdicts, {})), asked)
 
 
 def _asked(level: Level | str) -> Level:
@@ -501,7 +502,7 @@ class _File:
             outputs_too = "forward" in sides
             verdicts = [_if_put_right(v) if outputs_too or v.is_gradient else v for v in verdicts]
         if any(verdict.wrong for verdict in verdicts):
-            verdicts = self._explained(spec, verdicts)
+            verdicts = _explained(spec, verdicts, self.source.lines)
         if any(verdict.wrong for verdict in verdicts) or findings:
             verdicts, findings = self._repaired(found, spec, verdicts, findings, examination)
         return PairReport(found.name, verdicts, findings, found.line, report.evidence, remarks=report.remarks)
@@ -525,40 +526,6 @@ class _File:
     def _spec(self, found: FoundPair, forward: Any, backward: Any) -> Spec:
         declared = self.declared.get(found.name)
         return specs.find(found.name, forward, backward, convention=self.convention, declaration=declared)
-
-    def _explained(self, spec: Spec, verdicts: list[Verdict]) -> list[Verdict]:
-        """Add the name of the mistake, and the first wrong line."""
-        layer = _dictionary_of(spec)
-        if layer is None:
-            return verdicts
-        of = (spec.problem.forward, spec.problem.backward)
-        forward, backward = _as_the_course_calls(spec, layer)
-        matches: list[Match] = []
-        located: Located | None = None
-        try:
-            with _limited(_EXPLANATION_SECONDS):
-                matches = diagnose(layer, forward, backward)
-                located = first_wrong_line(layer, forward, backward, of=of)
-        except (Exception, _TooLong):  # an explanation that cannot be had is none
-            pass
-        told: list[Verdict] = []
-        out_is_wrong = any(verdict.wrong and verdict.name == _OUT for verdict in verdicts)
-        for verdict in verdicts:
-            if verdict.wrong:
-                known = next((m.message for m in matches if verdict.name in m.parts), None)
-                ours = located is not None and (located.side == "backward") == verdict.is_gradient
-                lines = [known, verdict.message] if known is not None else [verdict.message]
-                ours = ours and (verdict.is_gradient or verdict.name == _OUT or not out_is_wrong)
-                if located is not None and ours and known is None and verdict.name == _OUT:
-                    lines.insert(0, located.message)
-                if located is not None and ours:
-                    where = self.source.lines.get(located.line, f"line {located.line}")
-                    new = located.message not in lines
-                    lines.append(f"the first wrong line is {where}{f': {located.message}' if new else ''}")
-                line = located.line if located is not None and ours else verdict.line
-                verdict = replace(verdict, message="\n".join(dict.fromkeys(lines)), line=line)
-            told.append(verdict)
-        return told
 
     def _repaired(
         self,
@@ -685,6 +652,43 @@ class _File:
                 return _holds(spec.problem, self.seed)
         except (Exception, _TooLong):
             return False
+
+
+def _explained(spec: Spec, verdicts: Sequence[Verdict], lines_of: Mapping[int, str]) -> list[Verdict]:
+    """Add the name of the mistake, and the first wrong line."""
+    if not any(verdict.wrong for verdict in verdicts):
+        return list(verdicts)
+    layer = _dictionary_of(spec)
+    if layer is None:
+        return list(verdicts)
+    of = (spec.problem.forward, spec.problem.backward)
+    forward, backward = _as_the_course_calls(spec, layer)
+    matches: list[Match] = []
+    located: Located | None = None
+    try:
+        with _limited(_EXPLANATION_SECONDS):
+            matches = diagnose(layer, forward, backward)
+            located = first_wrong_line(layer, forward, backward, of=of)
+    except (Exception, _TooLong):  # an explanation that cannot be had is none
+        pass
+    told: list[Verdict] = []
+    out_is_wrong = any(verdict.wrong and verdict.name == _OUT for verdict in verdicts)
+    for verdict in verdicts:
+        if verdict.wrong:
+            known = next((m.message for m in matches if verdict.name in m.parts), None)
+            ours = located is not None and (located.side == "backward") == verdict.is_gradient
+            lines = [known, verdict.message] if known is not None else [verdict.message]
+            ours = ours and (verdict.is_gradient or verdict.name == _OUT or not out_is_wrong)
+            if located is not None and ours and known is None and verdict.name == _OUT:
+                lines.insert(0, located.message)
+            if located is not None and ours:
+                where = lines_of.get(located.line, f"line {located.line}")
+                new = located.message not in lines
+                lines.append(f"the first wrong line is {where}{f': {located.message}' if new else ''}")
+            line = located.line if located is not None and ours else verdict.line
+            verdict = replace(verdict, message="\n".join(dict.fromkeys(lines)), line=line)
+        told.append(verdict)
+    return told
 
 
 def _if_put_right(verdict: Verdict) -> Verdict:
