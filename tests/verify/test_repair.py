@@ -3,12 +3,14 @@ import itertools
 import subprocess
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xhat.verify import checking
 from xhat.verify.repair import Edit, Hints, candidates, edited, repairs, unified_diff
 from xhat.verify.source import pairs, read
 
@@ -40,6 +42,8 @@ def bn_backward(dout, cache):
           + dmu / N)
     return dx, dgamma, dbeta
 """
+
+HOMEWORK = Path(__file__).parents[2] / "examples" / "homework.py"
 
 GRADIENTS = ("dx", "dgamma", "dbeta")
 
@@ -455,3 +459,25 @@ def test_a_forward_pass_alone_and_a_class(tmp_path):
     for pair in pairs(source):
         for edits in candidates(source, pair):
             ast.parse(edited(source.text, edits))
+
+
+def test_the_example_of_homework_is_repaired_inside_its_sum(monkeypatch):
+    monkeypatch.setattr(checking, "_REPAIR_SECONDS", 20.0)
+    batchnorm, _ = checking.check_file(HOMEWORK).pairs
+    (repair,) = [verdict.repair for verdict in batchnorm.verdicts if verdict.repair]
+    assert "+    dx = (dx_hat - x_hat * np.sum(dx_hat * x_hat, axis=0) / N - np.mean(dx_hat, axis=0)) / std\n" in repair
+
+
+def test_a_forward_pass_is_never_changed_to_fit_a_wrong_backward(tmp_path, monkeypatch):
+    """The backward is that of a forward without its mean; only it may be edited."""
+    monkeypatch.setattr(checking, "_REPAIR_SECONDS", 20.0)
+    text = HOMEWORK.read_text()
+    file = tmp_path / "layers.py"
+    file.write_text(
+        text.replace("dx = (dx_hat - x_hat * np.sum(dx_hat * x_hat, axis=0) / N) / std", "dx = dx_hat / std")
+    )
+    batchnorm, _ = checking.check_file(file).pairs
+    (repair,) = [verdict.repair for verdict in batchnorm.verdicts if verdict.repair]
+    changed = [line for line in repair.splitlines()[2:] if line.startswith(("+", "-"))]
+    assert len(changed) == 2
+    assert all(" dx = " in line for line in changed)
