@@ -1,11 +1,11 @@
-# make demo | test | test-all | lint | types | sanitize | without-compiler | bench | readme | clean
+# make demo | test | test-all | proofs | lint | types | sanitize | without-compiler | bench | readme | clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test test-all lint types sanitize without-compiler bench readme clean
+.PHONY: demo test test-all proofs lint types sanitize without-compiler bench readme clean
 
 demo: $(VENV)/.installed
 	@rm -rf runs/demo
@@ -37,6 +37,13 @@ without-compiler:
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/norms.py $(ARGS)
 	$(BIN)/python benchmarks/convolution.py $(ARGS)
+	$(BIN)/python benchmarks/check_faults.py $(ARGS)
+	$(BIN)/python benchmarks/gradient_checkers.py $(ARGS)
+
+# Every gradient of the library by both engines, and all pairs of known mistakes against what is true on floats.
+proofs: $(VENV)/.test
+	$(BIN)/xhat prove
+	$(BIN)/python -m pytest -q -m soak tests/verify/symbolic/test_soundness.py
 
 # The kernel tests on builds that watch memory (address, undefined behaviour) and threads, in an environment of their
 # own: an editable install would put the ordinary module before the watched one.

@@ -99,6 +99,11 @@ def test_import_loads_numpy_and_nothing_else():
     assert loaded == "xhat"
 
 
+def test_the_command_begins_without_the_engines_of_proof():
+    loaded = run("import sys, xhat.cli.commands; print(*(n for n in sys.modules if n.startswith('xhat.verify.')))")
+    assert {"xhat.verify.checking", "xhat.verify.symbolic", "xhat.verify.exact"}.isdisjoint(loaded.split())
+
+
 def test_import_costs_little_beyond_numpy(tmp_path):
     # as after the first import: where Python may not write its bytecode it compiles all sources each time
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -123,6 +128,13 @@ def test_all_names_what_is_public():
     rooms_that_come_along = {"checks", "core", "graph", "kernels", "layers", "networks"}
     assert set(xhat.__all__) == set(public) - rooms_that_come_along
     assert sorted(xhat.__all__) == list(xhat.__all__)
+
+
+def test_what_verify_loads_later_is_public_too():
+    public = run("import xhat.verify as v; print(*v.__all__); [getattr(v, name) for name in v.__all__]").split()
+    assert public == sorted(public)
+    listed = run("import xhat.verify as v; print(*(name for name in dir(v) if name in v.__all__))").split()
+    assert listed == public
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)

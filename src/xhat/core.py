@@ -174,9 +174,9 @@ class Loss(NamedTuple):
     """A number that training makes small.
 
     `function(predictions, targets)` returns `(loss, dpredictions)`. `reference` returns the loss alone, straight from
-    its definition and with arithmetic that also works on complex and extended-precision numbers. `check(who, targets,
-    shape)` returns the targets as an array if they fit predictions of that shape, so that data can be judged before
-    anything is trained on it.
+    its definition and with arithmetic that also works on complex, extended-precision and exact numbers, and
+    `reference_gradient` returns dpredictions likewise. `check(who, targets, shape)` returns the targets as an array if
+    they fit predictions of that shape, so that data can be judged before anything is trained on it.
 
     `score(predictions, targets, spread)` says in the user's terms how good predictions are, more being better. It is an
     average over samples, so that batches can be averaged; `spread(targets)` is what it is measured against, taken once
@@ -185,6 +185,7 @@ class Loss(NamedTuple):
 
     function: Callable[[ArrayLike, ArrayLike], tuple[float, Array]]
     reference: Callable[[Array, Array], Any]
+    reference_gradient: Callable[[Array, Array], Array]
     check: Callable[[str, ArrayLike, tuple[int, ...]], Array]
     score_name: str
     score: Callable[[Array, Array, float], float]

@@ -36,6 +36,15 @@ def judge_gradient(loss, case):
     assert error <= 1e-14 * size, f"error {error:.1e} beside a gradient of size {size:.1e}"
 
 
+def judge_reference_gradient(loss, case):
+    """The gradient of the function is that of the textbook."""
+    _, got = loss.function(case.predictions, case.targets)
+    true = loss.reference_gradient(case.predictions.astype(np.longdouble), case.targets)
+    size = np.abs(true).max()
+    error = np.abs(got - true).max()
+    assert error <= 1e-14 * size, f"error {error:.1e} beside a gradient of size {size:.1e}"
+
+
 def judge_example(loss, case):
     """Numbers worked out by hand come out."""
     if case.loss is None:
@@ -44,6 +53,9 @@ def judge_example(loss, case):
     assert abs(value - case.loss) < 1e-15
     assert abs(loss.reference(case.predictions, case.targets) - case.loss) < 1e-15
     assert np.allclose(got, case.dpredictions, rtol=1e-15, atol=1e-16)
+    assert np.allclose(
+        loss.reference_gradient(case.predictions, case.targets), case.dpredictions, rtol=1e-15, atol=1e-16
+    )
     assert abs(loss.score(case.predictions, case.targets, loss.spread(case.targets)) - case.score) < 1e-15
 
 
@@ -74,12 +86,17 @@ def test_softmax():
     assert xhat.softmax(np.zeros((0, 3))).shape == (0, 3)
 
 
-LOSS_JUDGEMENTS = (judge_example, judge_gradient)
+LOSS_JUDGEMENTS = (judge_example, judge_gradient, judge_reference_gradient)
 
 
 @each_case
 def test_gradient_is_that_of_the_reference(loss, case):
     judge_gradient(loss, case)
+
+
+@each_case
+def test_gradient_is_that_of_the_textbook(loss, case):
+    judge_reference_gradient(loss, case)
 
 
 @each_case

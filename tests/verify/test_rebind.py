@@ -201,3 +201,19 @@ def test_data_stays_as_it_is(load):
     np.testing.assert_array_equal(W, module.W)
     assert W is not module.W
     assert isinstance(module.f, types.FunctionType)
+
+
+def test_the_functions_that_a_named_tuple_holds_are_copied_too(load):
+    module = load(
+        """
+        from typing import NamedTuple
+        import numpy as np
+        class Pair(NamedTuple):
+            forward: object
+            name: str
+        PAIR = Pair(lambda x: np.sqrt(x), "root")
+        def f(x): return PAIR.forward(x), PAIR.name, type(PAIR) is Pair
+        """
+    )
+    expected = World().modules["numpy"].sqrt(4)
+    assert rebind(module.f, World())(4) == (expected, "root", True)

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from xhat.cli.check import check
 from xhat.cli.console import Refusal, complain, say
 from xhat.cli.explain import explain
 from xhat.cli.info import info
 from xhat.cli.predict import predict
+from xhat.cli.prove import prove
 from xhat.cli.train import train
 
 app = typer.Typer(
@@ -26,6 +28,8 @@ app = typer.Typer(
 app.command()(train)
 app.command()(predict)
 app.command()(explain)
+app.command()(check)
+app.command()(prove)
 app.command()(info)
 
 

@@ -41,6 +41,12 @@ def reference_softmax_cross_entropy(scores: Array, labels: Array) -> Array:
     return (np.log(np.exp(scores - top).sum(-1, keepdims=True)) - (at_label - top)).mean()
 
 
+def reference_softmax_cross_entropy_gradient(scores: Array, labels: Array) -> Array:
+    """Return (p_j - [j is the label]) / N."""
+    shares = np.exp(scores)
+    return (shares / shares.sum(-1, keepdims=True) - np.eye(scores.shape[-1])[labels]) / labels.size
+
+
 def check_labels(who: str, labels: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return class numbers as an array, if they fit scores of the given shape."""
     classes = as_targets(who, "labels", labels)
@@ -161,6 +167,14 @@ def reference_hinge_loss(scores: Array, labels: Array) -> Array:
     return (np.where(np.real(margin) > 0, margin, 0).sum(-1) - 1).mean()  # less the label's own, which is 1
 
 
+def reference_hinge_loss_gradient(scores: Array, labels: Array) -> Array:
+    """Return [m_j > 0] / N for j != label, and for the label minus the sum of these."""
+    is_label = np.eye(scores.shape[-1])[labels]
+    at_label = np.take_along_axis(scores, labels[..., None], -1)
+    short = np.where(scores + 1 > at_label, 1.0, 0.0)  # the label's own is 1 too, and is taken off with the others
+    return (short - is_label * short.sum(-1, keepdims=True)) / labels.size
+
+
 def hinge_loss(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Array]:
     """Return the multiclass hinge loss of the scores against the labels, and its gradient.
 
@@ -222,6 +236,11 @@ def hinge_loss(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Array]:
 def reference_squared_error(predictions: Array, targets: Array) -> Array:
     """Return the average of (prediction - target)², from the definition."""
     return ((predictions - targets) ** 2).mean()
+
+
+def reference_squared_error_gradient(predictions: Array, targets: Array) -> Array:
+    """Return 2 (prediction - target) / count."""
+    return 2 * (predictions - targets) / targets.size
 
 
 def check_numbers(who: str, targets: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -320,6 +339,7 @@ def _hinge_loss_cases() -> Iterator[LossCase]:
     rng = np.random.default_rng(0)
     yield LossCase(rng.standard_normal((5, 4)), rng.integers(0, 4, 5))
     yield LossCase(rng.normal(0, 3, (2, 3, 7)), rng.integers(0, 7, (2, 3)))
+    yield LossCase(np.array([[2.0005, 1.0, 1.5]]), np.array([0]))  # leads of just more than 1, and less
     # short by 1/2 and not at all; leading by 5/4 and by more; short by 5/2 and 3/2
     yield LossCase(
         np.array([[1.0, 0.5, -3.0], [1.75, 0.5, 3.0], [0.0, 1.5, 0.5]]),
@@ -346,6 +366,7 @@ LOSSES: dict[str, Loss] = {
     "softmax_cross_entropy": Loss(
         softmax_cross_entropy,
         reference_softmax_cross_entropy,
+        reference_softmax_cross_entropy_gradient,
         check_labels,
         "accuracy",
         accuracy,
@@ -355,6 +376,7 @@ LOSSES: dict[str, Loss] = {
     "hinge_loss": Loss(
         hinge_loss,
         reference_hinge_loss,
+        reference_hinge_loss_gradient,
         check_labels,
         "accuracy",
         accuracy,
@@ -364,6 +386,7 @@ LOSSES: dict[str, Loss] = {
     "squared_error": Loss(
         squared_error,
         reference_squared_error,
+        reference_squared_error_gradient,
         check_numbers,
         "R²",
         r_squared,

@@ -46,8 +46,8 @@ class Problem:
     backward : callable, optional
         Takes `(dy, cache)` and returns a gradient for every input. None for a loss.
     inputs : mapping of str to tuple of str
-        What is differentiated, with the name of each axis, in the order in which the gradients are returned. An axis
-        "G*K" is as long as the product of two sizes.
+        What is differentiated, with the name of each axis, in the order in which the gradients are returned; and what
+        is `given`. An axis "G*K" is as long as the product of two sizes.
     arguments : callable
         Makes the forward's arguments out of `Values`. They must be made afresh each time (`bn_param` is written to).
     sizes : sequence of mappings of str to int
@@ -62,6 +62,8 @@ class Problem:
         `specification(values)` returns the y that is asked for, with plain arithmetic.
     layer : str, optional
         The layer of this library that it is: "batch_norm".
+    given : tuple of str
+        Those of the inputs that are not differentiated, and may be anything: targets, weights, running statistics.
     """
 
     name: str
@@ -75,11 +77,17 @@ class Problem:
     labels: Mapping[str, tuple[str, str]] = field(default_factory=lambda: _NOTHING)
     specification: Callable[[Values], Any] | None = None
     layer: str | None = None
+    given: tuple[str, ...] = ()
+
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """The inputs by which the output is differentiated: "x", "gamma"."""
+        return tuple(name for name in self.inputs if name not in self.given)
 
     @property
     def gradients(self) -> tuple[str, ...]:
         """The names of the gradients: "dx", "dgamma"."""
-        return tuple(f"d{name}" for name in self.inputs)
+        return tuple(f"d{name}" for name in self.differentiated)
 
     def shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Return the shape of an input at these sizes."""

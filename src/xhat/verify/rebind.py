@@ -11,13 +11,16 @@ import __future__
 import ast
 import builtins
 import collections
+import contextlib
+import dis
 import functools
 import inspect
 import math
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -30,6 +33,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FUTURES = functools.reduce(int.__or__, (getattr(__future__, n).compiler_flag for n in __future__.all_feature_names))
 _BLIND = ("eval", "exec", "compile", "globals")  # they would see names that were not exchanged
 _NUMPY_MODULES = ("", "linalg", "random", "fft", "ma", "lib.stride_tricks", "polynomial", "testing", "typing")
+_SEEDS = 1 << 40  # above those that code takes, so that no two generators are one
+_GUARD = "$guard"
+_ENGINES = __name__.rpartition(".")[0]
+_LETS_THROUGH = (contextlib.nullcontext, warnings.catch_warnings, np.errstate)
 _DATA = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range)
 
 
@@ -81,9 +88,14 @@ class Rebinding:
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # kept alive, since their ids are the keys
         self._home: str | None = None
-        self._builtins = {**vars(builtins), **world.builtins, "__import__": self._import}
+        self._builtins = {**vars(builtins), **world.builtins, "__import__": self._import, _GUARD: _Guard()}
         for name in _BLIND:
             self._builtins[name] = Refused(f"{name}() is not modelled")
+
+    @property
+    def copies(self) -> list[Any]:
+        """All that was copied and can hold something: functions, the globals of modules, lists, objects."""
+        return list(self._copies.values())
 
     def __call__(self, function: F) -> F:
         """Return the copy of a function."""
@@ -101,7 +113,8 @@ class Rebinding:
         if id(value) in self._copies:
             return self._copies[id(value)]
         if isinstance(value, types.FunctionType):
-            return self._function(value) if self._is_user_code(value.__module__) else value
+            module = value.__globals__.get("__name__")  # `__module__` may be set; text that is run may have no name
+            return self._function(value) if module is None or self._is_user_code(module) else value
         if isinstance(value, types.ModuleType):
             return self._module(value)
         if isinstance(value, type):
@@ -123,7 +136,7 @@ class Rebinding:
         if isinstance(value, staticmethod | classmethod | property):
             return self._descriptor(cast(Any, value))
         if isinstance(value, np.random.Generator | np.random.RandomState):
-            return self._remember(value, self._resolve("random.default_rng")(0))
+            return self._remember(value, self._resolve("random.default_rng")(_SEEDS + len(self._originals)))
         if type(value) is np.ndarray:
             return self._remember(value, cast(Any, value).copy())
         if type(value) in (list, set, frozenset, tuple):
@@ -133,6 +146,9 @@ class Rebinding:
             copy: list[Any] = self._remember(value, [])
             copy.extend(map(self._copy, items))
             return copy
+        make = _named_tuple(type(value))
+        if make is not None:  # it may hold functions
+            return self._remember(value, make(map(self._copy, value)))
         if type(value) in (dict, collections.defaultdict, collections.OrderedDict):
             mapping = cast("dict[Any, Any]", value)
             fresh = self._remember(mapping, mapping.copy())
@@ -146,7 +162,7 @@ class Rebinding:
         if kind is type(value) or type(getattr(value, "__dict__", None)) is not dict:
             return value
         instance = self._remember(value, object.__new__(kind))
-        for name, item in vars(value).items():
+        for name, item in cast("dict[str, Any]", vars(value)).items():
             object.__setattr__(instance, name, self._copy(item))
         return instance
 
@@ -160,9 +176,12 @@ class Rebinding:
             return property(*(None if f is None else self._copy(f) for f in (value.fget, value.fset, value.fdel)))
         return type(value)(self._copy(value.__func__))
 
-    def _function(self, function: types.FunctionType) -> types.FunctionType:
+    def _function(self, function: types.FunctionType) -> Any:
         names = self._globals_of(function)
-        code = function.__code__ if self._transform is None else self._transformed(function, self._transform)
+        code = self._transformed(function)
+        if code is None:
+            why = f"{function.__name__} goes on after errors, and its source cannot be had"
+            return self._remember(function, Refused(why))
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         closure = tuple(self._cell(cells[name]) for name in code.co_freevars)
         copy = self._remember(function, types.FunctionType(code, names, function.__name__, None, closure))
@@ -193,7 +212,8 @@ class Rebinding:
                 content = cell.cell_contents
             except ValueError:  # a variable that has no value yet
                 return cell
-            self._remember(cell, types.CellType()).cell_contents = self._copy(content)
+            copy = self._remember(cell, types.CellType())  # first: the function in it may be the one that asks
+            copy.cell_contents = self._copy(content)
         return self._copies[id(cell)]
 
     def _class(self, kind: type) -> type:
@@ -243,20 +263,97 @@ class Rebinding:
         file = getattr(sys.modules.get(name), "__file__", None) or ""
         return "site-packages" not in file and "dist-packages" not in file
 
-    def _transformed(self, function: types.FunctionType, transform: Transform) -> types.CodeType:
+    def _transformed(self, function: types.FunctionType) -> types.CodeType | None:
+        """Return the code to run; None if it may go on after an error and cannot be guarded."""
         code = function.__code__
+        handles = _handles_errors(code)
+        transform = self._transform
+        if transform is None and not handles:
+            return code
+        as_it_is = None if handles else code
         try:
             lines, _ = inspect.getsourcelines(code)
             tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+            imports = _imports(ast.parse("".join(inspect.findsource(code)[0])))
         except (OSError, TypeError, SyntaxError, IndexError):
-            return code
-        if not isinstance(tree, ast.FunctionDef) or tree.name != function.__name__:
-            return code
+            return as_it_is
+        if not isinstance(tree, ast.FunctionDef) or tree.name != code.co_name:
+            return as_it_is
         tree.decorator_list = []
         ast.increment_lineno(tree, code.co_firstlineno - 1)
-        if _compiled(tree, code).co_code != code.co_code:  # the file was changed, or its import hook changed the code
-            return code
-        return _compiled(transform(tree), code)
+        if (
+            _compiled(tree, code, imports).co_code != code.co_code
+        ):  # the file was changed, or its import hook changed the code
+            return as_it_is
+        tree = transform(tree) if transform is not None else tree
+        return _compiled(_guarded(tree) if handles else tree, code, imports)
+
+
+class _Guard:
+    """What guarded code calls."""
+
+    def context(self, manager: Any) -> Any:
+        """Return what a `with` enters, if it lets errors through."""
+        if isinstance(manager, _LETS_THROUGH):
+            return cast(Any, manager)
+        raise Unsupported(f"with {type(manager).__name__}")
+
+    def handled(self, always: bool = False) -> None:
+        """Refuse code that goes on after an error: on numbers there may be none, or another one."""
+        error = sys.exc_info()[1]
+        step = None if error is None else error.__traceback__
+        while step is not None and step.tb_next is not None:
+            step = step.tb_next
+        place = "" if step is None else step.tb_frame.f_globals.get("__name__", "")
+        if always or not isinstance(error, KeyError) or place.startswith(_ENGINES):
+            raise Unsupported("code that goes on after an error")
+
+
+class _Guarding(ast.NodeTransformer):
+    """Lets code ask, before it goes on after an error, whether it may."""
+
+    def visit_With(self, node: ast.With) -> ast.With:
+        self.generic_visit(node)
+        for item in node.items:
+            item.context_expr = _asking("context", item.context_expr)
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
+        self.generic_visit(node)
+        node.body.insert(0, ast.Expr(_asking("handled")))
+        return node
+
+    def visit_Try(self, node: ast.Try) -> ast.Try:
+        self.generic_visit(node)
+        if any(isinstance(inner, (ast.Return, ast.Break, ast.Continue)) for inner in _own(node.finalbody)):
+            node.finalbody.insert(0, ast.Expr(_asking("handled", ast.Constant(True))))
+        return node
+
+    def visit_TryStar(self, node: ast.TryStar) -> ast.TryStar:
+        return cast(ast.TryStar, self.visit_Try(cast(ast.Try, node)))
+
+
+def _guarded(tree: ast.FunctionDef) -> ast.FunctionDef:
+    return cast(ast.FunctionDef, ast.fix_missing_locations(_Guarding().visit(tree)))
+
+
+def _asking(method: str, *values: ast.expr) -> ast.Call:
+    return ast.Call(ast.Attribute(ast.Name(_GUARD, ast.Load()), method, ast.Load()), list(values), [])
+
+
+def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes of a piece of code, without those of functions inside."""
+    for node in nodes:
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            yield from _own(ast.iter_child_nodes(node))
+
+
+def _handles_errors(code: types.CodeType) -> bool:
+    """Whether a function, or one inside it, has `except`, `finally` or `with`."""
+    return any(step.opname == "PUSH_EXC_INFO" for step in dis.get_instructions(code)) or any(
+        _handles_errors(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)
+    )
 
 
 class _UserModule:
@@ -331,6 +428,11 @@ def line_of(error: BaseException, where: Callable[..., Any] | str) -> int | None
     return line
 
 
+def _named_tuple(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what makes a named tuple of this type out of its items; None if it is another type."""
+    return getattr(kind, "_make", None) if tuple in kind.__mro__ else None
+
+
 def _package(name: str) -> str:
     return name.partition(".")[0]
 
@@ -374,7 +476,18 @@ def _mentioned(code: types.CodeType) -> set[str]:
     return names
 
 
-def _compiled(tree: ast.FunctionDef, code: types.CodeType) -> types.CodeType:
+def _imports(tree: ast.AST) -> list[ast.stmt]:
+    """Return the imports of a module: a method of an imported name is called by other instructions."""
+    found: list[ast.stmt] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            found += _imports(node)
+    return found
+
+
+def _compiled(tree: ast.FunctionDef, code: types.CodeType, imports: list[ast.stmt]) -> types.CodeType:
     """Return the code of a function; inside another one where it has variables of its surroundings."""
     body: ast.stmt = tree
     if code.co_freevars:
@@ -382,7 +495,7 @@ def _compiled(tree: ast.FunctionDef, code: types.CodeType) -> types.CodeType:
         around = ast.arguments(posonlyargs=[], args=names, kwonlyargs=[], kw_defaults=[], defaults=[])
         body = ast.FunctionDef(name="around", args=around, body=[tree], decorator_list=[])
         cast(Any, body).type_params = []
-    module = ast.fix_missing_locations(ast.Module([body], []))
+    module = ast.fix_missing_locations(ast.Module([*imports, body], []))
     found: types.CodeType = compile(module, code.co_filename, "exec", code.co_flags & _FUTURES, dont_inherit=True)
     for _ in range(1 + bool(code.co_freevars)):
         inner = [c for c in found.co_consts if isinstance(c, types.CodeType) and c.co_name in ("around", tree.name)]

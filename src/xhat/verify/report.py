@@ -86,6 +86,11 @@ class Verdict:
         """Whether this is disproved."""
         return self.word is Word.DISPROVED
 
+    @property
+    def is_gradient(self) -> bool:
+        """Whether it is a gradient that is judged, and not an output."""
+        return self.name.startswith("d")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -127,6 +132,8 @@ class PairReport:
         What a certificate records: shapes, primes, seeds, degrees, assumptions, literals as read, functions used, ms.
     limit : str, optional
         Which limit stopped the check: "time", "memory".
+    remarks : sequence of Finding
+        What is worth knowing and no fault: float64 out of float32.
     """
 
     pair: str
@@ -135,6 +142,7 @@ class PairReport:
     line: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
     limit: str | None = None
+    remarks: Sequence[Finding] = ()
 
     @property
     def wrong(self) -> bool:
@@ -143,8 +151,11 @@ class PairReport:
 
     @property
     def level(self) -> Level:
-        """The level that all gradients and outputs reached."""
-        return min((verdict.level for verdict in self.verdicts), default=Level.NONE)
+        """The level that all gradients reached, of outputs that were decided: those are compared on floats at least."""
+        if any(verdict.level is Level.NONE for verdict in self.verdicts):
+            return Level.NONE
+        judged = [verdict for verdict in self.verdicts if verdict.is_gradient] or self.verdicts
+        return min((verdict.level for verdict in judged), default=Level.NONE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,14 @@
+import numpy as np
+
+XHAT = {"scale": {"x": "N D", "gamma": "D", "beta": "D"}}
+
+def scale_forward(x, gamma, beta):
+    return x * gamma + beta, (x, gamma)
+
+def scale_backward(dout, cache):
+    x, gamma = cache
+    dx = dout
+    dx *= gamma
+    dgamma = np.sum(dout * x, axis=0)
+    dbeta = np.sum(dout, axis=0)
+    return dx, dgamma, dbeta

@@ -1,0 +1,31 @@
+import numpy as np
+
+def conv_forward_naive(x, w, b, conv_param):
+    s, p = conv_param['stride'], conv_param['pad']
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    Ho, Wo = 1 + (H + 2 * p - HH) // s, 1 + (W + 2 * p - WW) // s
+    xp = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+    out = np.zeros((N, F, Ho, Wo))
+    for i in range(Ho):
+        for j in range(Wo):
+            for f in range(F):
+                out[:, f, i, j] = np.sum(xp[:, :, i*s:i*s+HH, j*s:j*s+WW] * w[f], axis=(1, 2, 3)) + b[f]
+    return out, (x, w, b, conv_param)
+
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    s, p = conv_param['stride'], conv_param['pad']
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    xp = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+    dxp = np.zeros_like(xp)
+    dw = np.zeros_like(w)
+    db = np.sum(dout, axis=(0, 2, 3))
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            for f in range(F):
+                d = dout[:, f, i, j][:, None, None, None]
+                dw[f] += np.sum(xp[:, :, i:i+HH, j:j+WW] * d, axis=0)
+                dxp[:, :, i*s:i*s+HH, j*s:j*s+WW] += w[f] * d
+    return dxp[:, :, p:p+H, p:p+W], dw, db

@@ -1,0 +1,16 @@
+import numpy as np
+
+def batchnorm_forward(x, gamma, beta, eps):
+    mu = np.mean(x, axis=0)
+    var = np.var(x, axis=0, ddof=1)
+    std = np.sqrt(var + eps)
+    xhat = (x - mu) / std
+    return gamma * xhat + beta, (xhat, std, gamma)
+
+def batchnorm_backward(dout, cache):
+    xhat, std, gamma = cache
+    N = dout.shape[0]
+    dgamma = np.sum(dout * xhat, axis=0)
+    dbeta = np.sum(dout, axis=0)
+    dx = gamma / std * (dout - dbeta / N - xhat * dgamma / N)
+    return dx, dgamma, dbeta

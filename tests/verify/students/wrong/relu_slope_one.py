@@ -1,0 +1,10 @@
+import numpy as np
+
+def relu_forward(x):
+    out = np.maximum(0, x)
+    return out, x
+
+def relu_backward(dout, cache):
+    x = cache
+    drelu = np.ones_like(x)
+    return dout * drelu

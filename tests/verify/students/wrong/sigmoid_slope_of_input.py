@@ -1,0 +1,14 @@
+import numpy as np
+
+XHAT = {"net_loss": {"X": "N D", "W1": "D H", "W2": "H K", "T": "N K", "gradients": "dW1 dW2"}}
+
+def net_loss(X, W1, W2, T):
+    N = len(X)
+    Z = X @ W1
+    hidden = 1 / (1 + np.exp(-Z))
+    error = hidden @ W2 - T
+    loss = np.sum(error ** 2) / (2 * N)
+    dW2 = hidden.T @ error / N
+    dZ = error @ W2.T / N * Z * (1 - Z)
+    dW1 = X.T @ dZ
+    return loss, dW1, dW2

@@ -1,0 +1,9 @@
+import numpy as np
+
+def svm_loss(x, y):
+    N = x.shape[0]
+    margins = np.maximum(0, x - x[np.arange(N), y].reshape(-1, 1) + 1)
+    margins[np.arange(N), y] = 0
+    loss = np.sum(margins) / N
+    dx = (margins > 0) / N
+    return loss, dx
