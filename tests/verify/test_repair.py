@@ -481,3 +481,18 @@ def test_a_forward_pass_is_never_changed_to_fit_a_wrong_backward(tmp_path, monke
     changed = [line for line in repair.splitlines()[2:] if line.startswith(("+", "-"))]
     assert len(changed) == 2
     assert all(" dx = " in line for line in changed)
+
+
+def test_a_forward_without_a_specification_stays_as_it_is(tmp_path, monkeypatch):
+    """A loss that is always 0 would have the gradient 0."""
+    monkeypatch.setattr(checking, "_REPAIR_SECONDS", 20.0)
+    file = tmp_path / "loss.py"
+    file.write_text(
+        'XHAT = {"power_loss": {"y": "N", "t": "N", "gradients": "dy"}}\n'
+        "def power_loss(y, t):\n    diff = y - t\n    return (diff ** 4).mean(), 4 * diff ** 3\n"
+    )
+    (pair,) = checking.check_file(file).pairs
+    assert pair.wrong
+    (repair,) = [verdict.repair for verdict in pair.verdicts if verdict.repair]
+    assert "-    return (diff ** 4).mean(), 4 * diff ** 3" in repair
+    assert "+    return (diff ** 4).mean(), " in repair

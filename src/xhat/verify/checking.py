@@ -549,7 +549,8 @@ class _File:
             words = speller() if examination.proof is not None else None
             return words.whole(name) if words is not None else None
 
-        hints = Hints(spec.problem.gradients, wrong, lines, self._undone(found, spec), missing, whole)
+        known = self._undone(found, spec) if wrong else ()  # the tables of pairs of mistakes take their time
+        hints = Hints(spec.problem.gradients, wrong, lines, known, missing, whole)
         budget = min(_REPAIR_SECONDS, self.time_left() - _RESERVE)
         if budget <= 0:
             return verdicts, findings

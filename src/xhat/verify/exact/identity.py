@@ -47,6 +47,7 @@ _RANGE = 2**52  # at least so many of them
 _DRAWS = 2000
 _NEW_FIELD = 16  # draws after which another prime is tried: a constant may have no root in this one
 _SHORT_DRAWS = 100  # after which a point whose roots are fractions is not looked for
+_READABLE = 40  # entries of all inputs, beyond which nobody reads fractions
 _PATIENCE = 40  # draws in which a counterexample without ties is looked for
 _AGREE = 1e-6
 _DIFFER = 1e-8
@@ -353,7 +354,8 @@ class _Fields:
         """
         smallest = min((*self._problem.sizes, self._sizes), key=lambda sizes: math.prod(sizes.values()))
         for sizes in (smallest, self._sizes):
-            for ring in (Rationals, None):
+            entries = sum(math.prod(self._problem.shape(n, sizes)) for n in self._problem.inputs)
+            for ring in (Rationals, None) if entries <= _READABLE else (None,):
                 for scale in _SCALES:
                     patience = iter(range(_PATIENCE))
 
