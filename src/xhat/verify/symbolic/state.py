@@ -12,6 +12,7 @@ from xhat.verify.symbolic.algebra import Space
 from xhat.verify.symbolic.arrays import Size, Symbolic
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_OF_THE_IMPORT = {"__builtins__", "__loader__", "__spec__", "__cached__"}  # whoever imported the module hangs on these
 _MANY = (list, tuple, set, frozenset)
 
 
@@ -39,7 +40,7 @@ class _Reader:
         self._seen[id(value)] = len(self._seen), value
         if isinstance(value, dict):
             items = cast("dict[Any, Any]", value).items()
-            return "dict", tuple((repr(key), self.of(item)) for key, item in items if key != "__builtins__")
+            return "dict", tuple((repr(key), self.of(item)) for key, item in items if key not in _OF_THE_IMPORT)
         if isinstance(value, _MANY):
             return type(cast(object, value)).__name__, tuple(self.of(item) for item in cast("list[Any]", value))
         if isinstance(value, types.CellType):
