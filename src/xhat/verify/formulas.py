@@ -291,7 +291,7 @@ def prove(expression: str, *, of: str, wrt: str, shapes: Mapping[str, str] | Non
     >>> str(verdict.word), verdict.message.splitlines()[0]
     ('PROVED', 'for all N and D')
     >>> verdict = xhat.verify.formulas.prove("gamma/sigma * center(dY)", of="batch_norm", wrt="x")
-    >>> str(verdict.word), verdict.message.splitlines()[0]
+    >>> str(verdict.word), verdict.message.splitlines()[1]
     ('DISPROVED', 'term missing: - gamma*x_hat*mean(x_hat*dy)/sigma')
     >>> str(xhat.verify.formulas.prove("dy * y * (1 - y)", of="1/(1 + exp(-x))", wrt="x").word)
     'PROVED'

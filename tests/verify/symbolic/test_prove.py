@@ -292,7 +292,6 @@ REFUSED = {
     "rounding": (lambda x: (np.round(x), x), "np.round"),
     "slices": (lambda x: (x[1:], x), "index"),
     "an array of rows": (lambda x: (x * np.full_like(x, x.sum(axis=0)), x), "np.full_like with an array: not modelled"),
-    "rows in a new array": (lambda x: (x * np.full(x.shape, x.sum(axis=0)), x), "np.full with an array"),
     "an axis by ndmin": (lambda x: (np.array(x, ndmin=3), x), "np.array with ndmin="),
     "a weighted mean": (lambda x: (np.average(x, 0, x), x), "np.average with weights"),
 }
@@ -368,3 +367,13 @@ def test_what_is_given_is_not_differentiated() -> None:
     )
     assert question.gradients == ("dx",)
     assert verdicts(question) == {"dx": True}
+
+
+def test_a_new_array_is_filled_row_by_row() -> None:
+    forward = lambda x: (x * np.full(x.shape, x.sum(axis=0)), x)  # noqa: E731
+    inputs = {"x": ("N", "D")}
+    right = lambda u, x: u * x.sum(axis=0) + (u * x).sum(axis=0)  # noqa: E731
+    assert verdicts(problem(forward, right, inputs)) == {"dx": True}
+    assert verdicts(problem(forward, lambda u, x: u * x.sum(axis=0), inputs)) == {"dx": False}
+    with pytest.raises(Refusal):
+        prove(problem(lambda x: (x * np.full(x.shape, x.sum(axis=1)), x), right, inputs))

@@ -328,10 +328,10 @@ class _Numpy:
         if len(set(self._flat(axes))) < len(self._flat(axes)):
             raise Unsupported("an array with one axis twice")
         boolean = boolean or (dtype is None and isinstance(value, (bool, np.bool_)))
-        filling = self._lift(value)
-        if filling.axes:
-            raise Unsupported("np.full with an array")
-        return self._new(Symbolic.of(filling.poly, axes, boolean=boolean))
+        _, filling, whole = arrays.broadcast(Symbolic.of(self._space.number(0), axes), self._lift(value))
+        if whole != axes:
+            raise ValueError("could not broadcast the value into the shape")
+        return self._new(Symbolic.of(filling, axes, boolean=boolean))
 
     @staticmethod
     def _new(array: Symbolic) -> Symbolic:
