@@ -1,0 +1,207 @@
+// The arguments of one call, judged; then the variant in use runs without the interpreter lock.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <unistd.h>
+
+#include <array>
+#include <cmath>
+#include <exception>
+#include <optional>
+#include <string>
+
+#include "array.hpp"
+#include "kernels.hpp"
+#include "variants.hpp"
+
+namespace xhat {
+
+namespace nb = nanobind;
+
+using Pair = std::array<Index, 2>;    // rows, columns
+
+// Calls work() without the interpreter lock.
+template <class Work>
+void without_lock(const Work& work) {
+  std::exception_ptr error;
+  PyThreadState* const state = PyEval_SaveThread();
+  try {
+    work();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    // The interpreter has ended, and CPython before 3.14 ends its daemon threads by unwinding their stack, which C++
+    // answers with an abort. Like 3.14, wait for the end of the process instead.
+    for (;;) pause();
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+// The arrays of one call, held until it ends.
+class Arguments {
+ public:
+  explicit Arguments(const char* who) : who_(who) {}
+
+  const Array& x(nb::handle object, int dimensions, const char* shape) {
+    const Array& array = add("x", object, Access::read);
+    array.expect_dimensions(dimensions, shape);
+    return array;
+  }
+
+  // An array of the type and shape of another.
+  const Array& like(const Array& other, const char* name, nb::handle object, Access access = Access::read) {
+    const Array& array = add(name, object, access);
+    array.expect_type_of(other);
+    array.expect_shape_of(other);
+    return array;
+  }
+
+  const Array& array(const char* name, nb::handle object) { return add(name, object, Access::read); }
+
+  // An array of the type of another.
+  const Array& typed(const Array& other, const char* name, nb::handle object, Access access) {
+    const Array& array = add(name, object, access);
+    array.expect_type_of(other);
+    return array;
+  }
+
+  // Indices, one for each entry of another array.
+  unsigned char* argmax(const Array& other, nb::handle object, Access access) {
+    const Array& array = add("argmax", object, access, Element::index);
+    array.expect_shape_of(other);
+    return array.data<unsigned char>();
+  }
+
+  // How windows of a size move over planes.
+  Windows windows(const Planes& planes, Pair size, Pair stride, Pair padding) const {
+    return {axis("height", planes.height, size[0], stride[0], padding[0]),
+            axis("width", planes.width, size[1], stride[1], padding[1])};
+  }
+
+  // A byte counts the entries of a window.
+  void expect_small(const Windows& windows) const {
+    const Index rows = windows.rows.size, columns = windows.columns.size;
+    if (rows <= kMostEntries && columns <= kMostEntries && rows * columns <= kMostEntries) return;
+    throw nb::value_error((std::string(who_) + ": expected windows of at most " + std::to_string(kMostEntries) +
+                           " entries, got " + std::to_string(rows) + " x " + std::to_string(columns) +
+                           ". Use the reference for larger ones.").c_str());
+  }
+
+  // Every window has an entry inside the image.
+  void expect_met(const Planes& planes, const Windows& windows) const {
+    const auto [rows, columns] = windows;
+    const bool met = planes.height > 0 && planes.width > 0 && rows.padding <= rows.size / 2 &&
+                     columns.padding <= columns.size / 2;
+    if (met) return;
+    throw nb::value_error((std::string(who_) +
+                           ": expected an image with pixels and padding of at most half a window, got " +
+                           std::to_string(planes.height) + " x " + std::to_string(planes.width) + " and " +
+                           std::to_string(rows.padding) + " x " + std::to_string(columns.padding) +
+                           ". Make every window meet the image.").c_str());
+  }
+
+  // A float64 array of one entry for each row, column or channel.
+  double* entries(const char* name, nb::handle object, Index size, Access access = Access::read) {
+    const Array& array = add(name, object, access);
+    array.expect_float64();
+    array.expect_size(size);
+    return array.data<double>();
+  }
+
+  const double* entries_or_none(const char* name, nb::handle object, Index size) {
+    return object.is_none() ? nullptr : entries(name, object, size);
+  }
+
+  // A float64 array (rows, columns), or null for None.
+  const double* matrix_or_none(const char* name, nb::handle object, Index rows, Index columns) {
+    if (object.is_none()) return nullptr;
+    const Array& array = add(name, object, Access::read);
+    array.expect_float64();
+    array.expect_shape({rows, columns});
+    return array.data<double>();
+  }
+
+  // A float64 array (groups, entries) that divides x (rows, columns); all of them in one call have one shape.
+  double* lines(const char* name, nb::handle object, const Array& x, RowsShape& shape, Access access = Access::read) {
+    const Array& array = add(name, object, access);
+    array.expect_float64();
+    if (lines_) {
+      array.expect_shape_of(*lines_);
+    } else {
+      array.expect_divides(x);
+      shape.groups = array.size(0);
+      shape.entries = array.size(1);
+      lines_ = &array;
+    }
+    return array.data<double>();
+  }
+
+  const double* lines_or_none(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
+    return object.is_none() ? nullptr : lines(name, object, x, shape);
+  }
+
+  Statistics statistics(nb::handle mean, nb::handle mean_low, nb::handle var, nb::handle rstd, Index size) {
+    return {entries("mean", mean, size, Access::write), entries("mean_low", mean_low, size, Access::write),
+            entries("var", var, size, Access::write), entries("rstd", rstd, size, Access::write)};
+  }
+
+  void expect_eps(double eps) const {
+    if (std::isfinite(eps) && eps >= 0) return;
+    const std::string got = nb::cast<std::string>(nb::repr(nb::float_(eps)));
+    throw nb::value_error((std::string(who_) + ": expected eps finite and >= 0, got " + got +
+                           ". It is added to a variance.").c_str());
+  }
+
+  // Calls function(kernels, zero) of the variant in use for the type of x; zero is of that type. The interpreter lock
+  // is released meanwhile.
+  template <class Function>
+  void run(const Array& x, const Function& function) {
+    expect_outputs_apart();
+    const Variant& variant = variant_in_use();
+    without_lock([&] {
+      if (x.is_float32())
+        function(variant.float32, float{});
+      else
+        function(variant.float64, double{});
+    });
+  }
+
+ private:
+  static constexpr int kMost = 10;
+  static constexpr Index kMostEntries = 255;
+  static constexpr Index kMostSteps = Index{1} << 31;    // sums of a few such lengths do not overflow
+
+  WindowAxis axis(const char* name, Index length, Index size, Index stride, Index padding) const {
+    const bool fits = size >= 1 && stride >= 1 && stride <= kMostSteps && padding >= 0 && padding <= kMostSteps &&
+                      size <= length + 2 * padding;
+    if (fits) return {size, stride, padding, (length + 2 * padding - size) / stride + 1};
+    throw nb::value_error((std::string(who_) + ": expected windows inside the padded " + name +
+                           " with stride >= 1, got size " +
+                           std::to_string(size) + ", stride " + std::to_string(stride) + ", padding " +
+                           std::to_string(padding) + ", " + name + " " + std::to_string(length) +
+                           ". Make them fit x.").c_str());
+  }
+
+  const Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
+    return arrays_.at(count_++).emplace(who_, name, object, access, element);
+  }
+
+  // Nothing written may be read, or written as something else.
+  void expect_outputs_apart() const {
+    for (int i = 0; i < count_; ++i)
+      for (int j = 0; arrays_[i]->access() == Access::write && j < count_; ++j)
+        if (j != i) arrays_[i]->expect_apart_from(*arrays_[j]);
+  }
+
+  const char* who_;
+  std::array<std::optional<Array>, kMost> arrays_;
+  int count_ = 0;
+  const Array* lines_ = nullptr;
+};
+
+}  // namespace xhat
