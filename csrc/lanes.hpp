@@ -8,7 +8,7 @@
 // template of the standard library is used.
 #pragma once
 
-#if defined(__AVX512F__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -66,6 +66,39 @@ XHAT_INLINE inline Lanes operator*(Lanes a, const Lanes& b) {
   return a;
 }
 
+XHAT_INLINE inline Lanes operator/(Lanes a, const Lanes& b) {
+  for (Index p = 0; p < kParts; ++p) a.part[p] /= b.part[p];
+  return a;
+}
+
+XHAT_INLINE inline Vector square_root(const Vector& value) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_pd(0xff, value);
+#elif defined(__AVX__)
+  return _mm256_sqrt_pd(value);
+#elif defined(__SSE2__)
+  return _mm_sqrt_pd(value);
+#else
+  Vector result;
+  for (Index k = 0; k < kWidth; ++k) result[k] = __builtin_sqrt(value[k]);
+  return result;
+#endif
+}
+
+XHAT_INLINE inline Lanes square_root(Lanes value) {
+  for (Index p = 0; p < kParts; ++p) value.part[p] = square_root(value.part[p]);
+  return value;
+}
+
+// Where `chosen` is positive: a, elsewhere b.
+XHAT_INLINE inline Lanes where_positive(const Lanes& chosen, const Lanes& a, const Lanes& b) {
+  Lanes result;
+  for (Index p = 0; p < kParts; ++p) result.part[p] = chosen.part[p] > 0 ? a.part[p] : b.part[p];
+  return result;
+}
+
+XHAT_INLINE inline double where_positive(double chosen, double a, double b) { return chosen > 0 ? a : b; }
+
 // Where the weight is 0: zero.
 XHAT_INLINE inline Lanes where_counted(const Lanes& weight, Lanes value) {
   for (Index p = 0; p < kParts; ++p) value.part[p] = weight.part[p] == 0 ? Vector{} : value.part[p];
@@ -112,13 +145,27 @@ XHAT_INLINE inline void store(T* to, const Lanes& value, Full = {}) {
 
 template <class T>
 XHAT_INLINE inline Lanes load(const T* from, Part part) {
+#if defined(__AVX512F__)
+  const __mmask8 mask = static_cast<__mmask8>((1u << part.count) - 1);
+  if constexpr (sizeof(T) == 4)
+    return {{widened(reinterpret_cast<VectorOf<float>::type>(_mm256_maskz_loadu_ps(mask, from)))}};
+  else if constexpr (sizeof(T) == 8)
+    return {{reinterpret_cast<Vector>(_mm512_maskz_loadu_pd(mask, from))}};
+#endif
   T padded[kLanes];
-  for (Index k = 0; k < kLanes; ++k) padded[k] = k < part.count ? from[k] : 0;
+  for (Index k = 0; k < kLanes; ++k) padded[k] = k < part.count ? from[k] : T{};
   return load(padded);
 }
 
 template <class T>
 XHAT_INLINE inline void store(T* to, const Lanes& value, Part part) {
+#if defined(__AVX512F__)
+  const __mmask8 mask = static_cast<__mmask8>((1u << part.count) - 1);
+  if constexpr (sizeof(T) == 4)
+    return _mm256_mask_storeu_ps(to, mask, __builtin_convertvector(value.part[0], VectorOf<float>::type));
+  else if constexpr (sizeof(T) == 8)
+    return _mm512_mask_storeu_pd(to, mask, value.part[0]);
+#endif
   T padded[kLanes];
   store(padded, value);
   for (Index k = 0; k < kLanes; ++k)
@@ -129,10 +176,15 @@ XHAT_INLINE inline void store(T* to, const Lanes& value, Part part) {
 XHAT_INLINE inline Lanes keep(const Lanes& value, Full) { return value; }
 
 XHAT_INLINE inline Lanes keep(Lanes value, Part part) {
+#if defined(__AVX512F__)
+  const __mmask8 mask = static_cast<__mmask8>((1u << part.count) - 1);
+  return {{reinterpret_cast<Vector>(_mm512_maskz_mov_pd(mask, value.part[0]))}};
+#else
   double padded[kLanes];
   store(padded, value);
   for (Index k = 0; k < kLanes; ++k) padded[k] = k < part.count ? padded[k] : 0;
   return load(padded);
+#endif
 }
 
 XHAT_INLINE inline double sum(const Lanes& value) {
