@@ -178,11 +178,13 @@ class Narrow {
     if constexpr (kIsDouble<T>)
       for (Index c = 0; c < shape_.channels; ++c) {
         const Moments found{statistics.mean[c], statistics.mean_low[c], statistics.var[c], true};
-        const T* const from = x + c * shape_.inner;
-        const Runs runs(shape_.outer, columns_, shape_.inner);
-        const Moments better =
-            within_range(from, runs, found, [&](double unit) { return moments_in(from, runs, unit); });
-        if (better.unit != 1) set_statistics<T>(statistics, c, better, eps);
+        if (is_within_range(found)) continue;
+        const Workspace channel(shape_.count());
+        double* to = channel.data();
+        for (const T *from = x + c * shape_.inner, *end = from + shape_.outer * columns_; from < end; from += columns_)
+          for (Index j = 0; j < shape_.inner; ++j) *to++ = from[j];
+        const Runs run(1, shape_.count(), shape_.count());
+        set_statistics<T>(statistics, c, moments(channel.data(), run), eps);
       }
   }
 
@@ -379,9 +381,10 @@ class Narrow {
           return term(at, lanes, constant.term);
         };
         Terms<2> total = row(0);
-        for (Index r = 1; r < count.count; ++r) {
-          const Terms<2> more = row(r);
-          total = {total.term[0] + more.term[0], total.term[1] + more.term[1]};
+        if constexpr (count.count == kRowsAtOnce) {
+          const Terms<2> second = row(1), third = row(2), fourth = row(3);
+          for (int k = 0; k < 2; ++k)
+            total.term[k] = (total.term[k] + second.term[k]) + (third.term[k] + fourth.term[k]);
         }
         double* const to = local + 2 * j;
         store(to, load(to) + total.term[0]);

@@ -242,12 +242,16 @@ double unit_of(const T* x, const Runs& runs) {
   return __builtin_ldexp(1, exponent < -1000 ? 1000 : -exponent);
 }
 
+inline bool is_within_range(const Moments& found) {
+  const bool too_small = found.var < kLeastVar && __builtin_fabs(found.mean) < kSafeMean;
+  return found.var <= kLargestVar && !too_small;
+}
+
 // What was found, or, where the squares of doubles left their range, the same found in a fitting unit by `measure(unit)`.
 template <class T, class Measure>
 XHAT_INLINE inline Moments within_range(const T* x, const Runs& runs, const Moments& found, const Measure& measure) {
   if constexpr (kIsDouble<T>) {
-    const bool too_small = found.var < kLeastVar && __builtin_fabs(found.mean) < kSafeMean;
-    if (found.var <= kLargestVar && !too_small) return found;
+    if (is_within_range(found)) return found;
     const double unit = unit_of(x, runs);
     return unit == 0 ? found : measure(unit);
   } else {
