@@ -4,13 +4,13 @@ One function per contender's house makes the calls of one problem and direction.
 code, the cache of a backward pass) is made before it is timed.
 """
 
-# The frameworks are not there where types are checked.
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ class Contender(NamedTuple):
 
     name: str
     call: Callable[[], Any]
-    arrays: Callable[[Any], Sequence[Array]]
+    arrays: Callable[[Any], Sequence[Array | None]]
 
 
 class Absent(Exception):  # noqa: N818  it is an answer, not a failure
@@ -59,45 +59,27 @@ def xhat_calls(problem: Problem, data: Data, direction: Direction) -> Iterator[C
     Contender
         `xhat` and `xhat out=`.
     """
-    out = np.zeros_like(data.x)
-    x, gamma, beta = data.x, data.gamma, data.beta
-    forward: Callable[..., tuple[Array, Any]]
+    affine = data.x, data.gamma, data.beta
+    forward: Callable[..., Any]
     backward: Callable[..., Any]
     match problem.norm:
         case "layer":
-            backward = xhat.layer_norm.backward
-
-            def forward(**to: Array):
-                return xhat.layer_norm.forward(x, gamma, beta, **to)
+            forward, backward = partial(xhat.layer_norm.forward, *affine), xhat.layer_norm.backward
         case "rms":
-            backward = xhat.rms_norm.backward
-
-            def forward(**to: Array):
-                return xhat.rms_norm.forward(x, gamma, **to)
+            forward, backward = partial(xhat.rms_norm.forward, data.x, data.gamma), xhat.rms_norm.backward
         case "group":
+            forward = partial(xhat.group_norm.forward, *affine, groups=problem.groups)
             backward = xhat.group_norm.backward
-
-            def forward(**to: Array):
-                return xhat.group_norm.forward(x, gamma, beta, groups=problem.groups, **to)
         case "instance":
-            backward = xhat.instance_norm.backward
-
-            def forward(**to: Array):
-                return xhat.instance_norm.forward(x, gamma, beta, **to)
+            forward, backward = partial(xhat.instance_norm.forward, *affine), xhat.instance_norm.backward
         case _:
+            axis = 3 if problem.channels_last else 1
+            forward = partial(xhat.batch_norm.forward, *affine, channel_axis=axis)
             backward = xhat.batch_norm.backward
-            channel_axis = 3 if problem.channels_last else 1
-
-            def forward(**to: Array):
-                return xhat.batch_norm.forward(x, gamma, beta, channel_axis=channel_axis, **to)
-
-    if direction == "forward":
-        yield Contender("xhat", forward, lambda got: (got[0],))
-        yield Contender("xhat out=", lambda: forward(out=out), lambda got: (got[0],))
-        return
-    dy, cache = data.dy, forward()[1]
-    yield Contender("xhat", lambda: backward(dy, cache), tuple)
-    yield Contender("xhat out=", lambda: backward(dy, cache, out=out), tuple)
+    call = forward if direction == "forward" else partial(backward, data.dy, forward()[1])
+    arrays = _first if direction == "forward" else tuple
+    yield Contender("xhat", call, arrays)
+    yield Contender("xhat out=", partial(call, out=np.zeros_like(data.x)), arrays)
 
 
 def numpy_calls(problem: Problem, data: Data, direction: Direction) -> Iterator[Contender]:
@@ -116,7 +98,7 @@ def numpy_calls(problem: Problem, data: Data, direction: Direction) -> Iterator[
     x, dy = data.x.reshape(problem.view), data.dy.reshape(problem.view)
     gamma, beta = (p.reshape(problem.parameter) for p in (data.gamma, data.beta))
     if direction == "forward":
-        yield Contender("numpy", lambda: textbook_forward(x, gamma, beta, problem), lambda got: (got[0],))
+        yield Contender("numpy", lambda: textbook_forward(x, gamma, beta, problem), _first)
         return
     _, x_hat, rstd = textbook_forward(x, gamma, beta, problem)
     yield Contender("numpy", lambda: textbook_backward(dy, x_hat, rstd, gamma, problem), tuple)
@@ -140,7 +122,7 @@ def torch_calls(problem: Problem, data: Data, direction: Direction) -> Iterator[
     torch = _framework("torch")
     calls = _torch(torch, problem, data)
     yield Contender("torch", getattr(calls, direction), calls.arrays)
-    if direction == "forward" and hasattr(calls, "forward_out"):
+    if direction == "forward" and calls.writes_into:
         yield Contender("torch out=", calls.forward_out, calls.arrays)
 
 
@@ -195,18 +177,23 @@ def jax_calls(problem: Problem, data: Data, direction: Direction) -> Iterator[Co
     def y_of(x: Any, gamma: Any, beta: Any = None) -> Any:
         return textbook_forward(x, gamma, beta, problem)[0]
 
+    def pullback(*inputs: Any) -> Any:
+        return jax.vjp(y_of, *inputs)[1]
+
+    def pulled(pull: Any, dy: Any) -> Any:
+        return pull(dy)
+
     forward = jax.jit(y_of)
     if direction == "forward":
-        yield Contender("jax", lambda: forward(*inputs).block_until_ready(), lambda got: (np.asarray(got),))
+        yield Contender("jax", lambda: forward(*inputs).block_until_ready(), lambda got: [np.asarray(got)])
         return
-    _, pull = jax.jit(lambda *inputs: jax.vjp(y_of, *inputs))(*inputs)
-    backward = jax.jit(lambda pull, dy: pull(dy))
+    pull, backward = jax.jit(pullback)(*inputs), jax.jit(pulled)
     yield Contender(
         "jax", lambda: jax.block_until_ready(backward(pull, dy)), lambda got: [np.asarray(one) for one in got]
     )
 
 
-_ONNX = {
+_ONNX: dict[str, tuple[str, int, dict[str, Any]]] = {
     "layer": ("LayerNormalization", 17, {"axis": -1}),
     "rms": ("RMSNormalization", 23, {"axis": -1}),
     "group": ("GroupNormalization", 21, {}),
@@ -267,6 +254,10 @@ HOUSES: dict[str, Callable[[Problem, Data, Direction], Iterator[Contender]]] = {
 """By name; `xhat` is the one that the others are compared with."""
 
 
+def _first(got: Any) -> Sequence[Array]:
+    return (got[0],)
+
+
 def _framework(name: str) -> Any:
     try:
         return import_module(name)
@@ -301,6 +292,7 @@ class _TorchCalls:
     """
 
     functional = True  # whether backward is an operator
+    writes_into = False  # whether an operator of the forward pass writes into given memory
 
     def __init__(self, torch: Any, problem: Problem, data: Data) -> None:
         self.torch, self.problem = torch, problem
@@ -324,11 +316,16 @@ class _TorchCalls:
     def forward(self) -> Any:
         raise NotImplementedError
 
+    def forward_out(self) -> Any:
+        raise NotImplementedError
+
     def backward(self) -> Any:
         raise NotImplementedError
 
 
 class _TorchBatch(_TorchCalls):
+    writes_into = True
+
     def __init__(self, torch: Any, problem: Problem, data: Data) -> None:
         super().__init__(torch, problem, data)
         self.out = torch.empty_like(self.x).zero_()  # keeps a channels-last layout
@@ -354,6 +351,8 @@ class _TorchBatch(_TorchCalls):
 
 class _TorchInstance(_TorchCalls):
     """Torch's instance norm is its batch norm of one sample with a channel for every plane."""
+
+    writes_into = True
 
     def __init__(self, torch: Any, problem: Problem, data: Data) -> None:
         super().__init__(torch, problem, data)

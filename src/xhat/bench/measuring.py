@@ -240,7 +240,7 @@ def _present(
             notes[house] = str(absent)
 
 
-def errors(got: Sequence[Array], problem: Problem, data: Data, direction: Direction) -> tuple[float, float]:
+def errors(got: Sequence[Array | None], problem: Problem, data: Data, direction: Direction) -> tuple[float, float]:
     """Compare what a contender computed with the truth.
 
     Parameters
@@ -262,9 +262,10 @@ def errors(got: Sequence[Array], problem: Problem, data: Data, direction: Direct
         The larger one of dgamma and dbeta, relative to their largest entry.
     """
     truth, scale = (data.y, data.y_scale) if direction == "forward" else (data.dx, data.dx_scale)
-    if got[0].size != truth.size:
+    first = got[0]
+    if first is None or first.size != truth.size:
         return math.inf, 0.0
-    error = float((np.abs(got[0].reshape(problem.view) - truth) / scale).max())
+    error = float((np.abs(first.reshape(problem.view) - truth) / scale).max())
     rest = 0.0
     for one, true in zip(got[1:], (data.dgamma, data.dbeta), strict=False):
         if one is not None:
