@@ -185,12 +185,10 @@ def jax_calls(problem: Problem, data: Data, direction: Direction) -> Iterator[Co
 
     forward = jax.jit(y_of)
     if direction == "forward":
-        yield Contender("jax", lambda: forward(*inputs).block_until_ready(), lambda got: [np.asarray(got)])
+        yield Contender("jax", lambda: forward(*inputs).block_until_ready(), _as_numpy)
         return
     pull, backward = jax.jit(pullback)(*inputs), jax.jit(pulled)
-    yield Contender(
-        "jax", lambda: jax.block_until_ready(backward(pull, dy)), lambda got: [np.asarray(one) for one in got]
-    )
+    yield Contender("jax", lambda: jax.block_until_ready(backward(pull, dy)), _as_numpy)
 
 
 _ONNX: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -256,6 +254,11 @@ HOUSES: dict[str, Callable[[Problem, Data, Direction], Iterator[Contender]]] = {
 
 def _first(got: Any) -> Sequence[Array]:
     return (got[0],)
+
+
+def _as_numpy(got: Any) -> Sequence[Array]:
+    each: tuple[Any, ...] = got if isinstance(got, tuple) else (got,)
+    return [np.asarray(one) for one in each]
 
 
 def _framework(name: str) -> Any:

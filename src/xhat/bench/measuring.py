@@ -301,26 +301,30 @@ def take_turns(calls: dict[str, Callable[[], object]], task: Task) -> dict[str, 
     dict of str to float
         Seconds of one call.
     """
-    repeats = {name: max(1, int(_TURN_SECONDS / _seconds(call, 1))) for name, call in calls.items()}
+    repeats = {name: max(1, int(_TURN_SECONDS / _turn(call, 1))) for name, call in calls.items()}
     pause = _PAUSE_SECONDS if task.threads > 1 else 0.0
     start = time.perf_counter()
-    once = {name: [_seconds(call, repeats[name])] for name, call in calls.items()}
+    for name, call in calls.items():
+        _turn(call, repeats[name])
     rounds = int(task.seconds / (time.perf_counter() - start + pause * len(calls)))
     rng = np.random.default_rng(0)
-    times: dict[str, list[float]] = {name: [] for name in once}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(min(max(rounds, task.least_rounds), _ROUNDS)):
         for name in map(str, rng.permutation(list(calls))):
             if pause:
                 time.sleep(pause)
-            times[name].append(_seconds(calls[name], repeats[name]))
+            times[name].append(_turn(calls[name], repeats[name]))
     return {name: float(np.median(each)) for name, each in times.items()}
 
 
-def _seconds(call: Callable[[], object], repeats: int) -> float:
-    start = time.perf_counter()
+def _turn(call: Callable[[], object], repeats: int) -> float:
+    """Return the median seconds of so many calls in a row."""
+    times: list[float] = []
     for _ in range(repeats):
+        start = time.perf_counter()
         call()
-    return max((time.perf_counter() - start) / repeats, 1e-9)
+        times.append(time.perf_counter() - start)
+    return max(float(np.median(times)), 1e-9)
 
 
 def _overhead(task: Task) -> Iterator[Row]:
@@ -330,9 +334,8 @@ def _overhead(task: Task) -> Iterator[Row]:
     data = problems.make(problem)
     xhat_seconds: dict[str, float] = {}
     for contender in _present(task.houses, problem, data, "forward", {}):
-        for _ in range(_OVERHEAD_CALLS // 10):
-            contender.call()
-        seconds = float(np.median([_seconds(contender.call, 1) for _ in range(_OVERHEAD_CALLS)]))
+        _turn(contender.call, _OVERHEAD_CALLS // 10)
+        seconds = _turn(contender.call, _OVERHEAD_CALLS)
         xhat_seconds.setdefault(contender.name, seconds)
         ratio = seconds / xhat_seconds[opponent(contender.name)]
         yield _row(task, problem, size, "overhead", contender.name, milliseconds=1e3 * seconds, ratio=ratio)

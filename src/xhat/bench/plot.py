@@ -50,14 +50,14 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str]) -> bytes:
     sizes = sorted({size for _, _, size in contests})
     shape = max(1, len(threads)), max(1, len(sizes))
     figure = Figure(
-        figsize=(2.2 + 3.4 * shape[1], 1.3 + shape[0] * (0.8 + 0.24 * len(cases))),
+        figsize=(max(7.0, 2.2 + 3.4 * shape[1]), 1.3 + shape[0] * (0.8 + 0.24 * len(cases))),
         dpi=130,
         layout="constrained",
         facecolor="white",
     )
     FigureCanvasAgg(figure)
     figure.suptitle(
-        "Time of others as a multiple of xhat's: right of the line, xhat is faster",
+        "Time of others over xhat's (right of 1: xhat is faster)",
         fontsize=12,
         fontweight="bold",
         color=_INK,
@@ -84,7 +84,7 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str]) -> bytes:
         [shown[name] for name in ordered],  # pyright: ignore[reportArgumentType]
         ordered,
         loc="outside lower center",
-        ncols=min(len(ordered), 5) or 1,
+        ncols=4,
         frameon=False,
         fontsize=9,
     )

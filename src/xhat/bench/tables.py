@@ -32,13 +32,16 @@ _HEADS = {
 _OVERHEAD = "overhead"
 
 
-_BRIEF = {
+_BRIEF = {  # and the order in which they stand
+    "torch": "torch",
     "torch, huge pages": "+huge",
     "torch out=": "out=",
     "torch out=, huge pages": "+huge",
     "torch.compile": "compile",
     "torch.compile, huge pages": "+huge",
+    "jax": "jax",
     "onnxruntime": "onnx",
+    "numpy": "numpy",
 }
 
 
@@ -235,7 +238,7 @@ def of_others(rows: Iterable[Row]) -> Table:
         One row for each contest, one column for each contender.
     """
     names = contenders(rows)
-    table = Table(["", *(_BRIEF.get(name, name) for name in names)], [])
+    table = Table(["", *(_BRIEF[name] for name in names)], [])
     for contest, there in by_contest(rows).items():
         cells = [multiple(there[name].ratio) if name in there else "-" for name in names]
         table.rows.append([case_text(*contest), *cells])
@@ -255,11 +258,8 @@ def contenders(rows: Iterable[Row]) -> list[str]:
     list of str
         Without xhat and the copies.
     """
-    found = dict.fromkeys(
-        label(row) for row in timed(rows) if not row.contender.startswith("xhat") and row.contender not in COPIES
-    )
-    alone = dict.fromkeys(name.removesuffix(", huge pages") for name in found)
-    return [name for one in alone for name in (one, f"{one}, huge pages") if name in found]
+    found = {label(row) for row in timed(rows)}
+    return [name for name in _BRIEF if name in found]
 
 
 def means(rows: Iterable[Row]) -> list[Mean]:
@@ -358,10 +358,10 @@ def overhead(rows: Iterable[Row]) -> str:
     str
         One line; '' if it was not measured.
     """
-    found = [row for row in timed(rows) if row.direction == _OVERHEAD]
+    found = [row for row in timed(rows) if row.direction == _OVERHEAD and not row.huge_pages]
     if not found:
         return ""
-    times = ", ".join(f"{label(row)} {1e3 * row.milliseconds:.1f}" for row in found)
+    times = ", ".join(f"{row.contender} {1e3 * row.milliseconds:.1f}" for row in found)
     return f"One {found[0].norm} norm forward of {found[0].shape}, microseconds: {times}"
 
 

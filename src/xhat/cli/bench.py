@@ -190,6 +190,7 @@ def _report(rows: list[Row], threads: int) -> None:
     show(f"\nxhat, {many}: into fresh memory, and into given memory (out=) beside copies", own.heads, own.rows)
     if len(others.heads) > 1:
         show(f"\nTime of others as a multiple of xhat's, {many}", others.heads, others.rows)
+        say("+huge: with THP_MEM_ALLOC_ENABLE=1 for torch.  out=: into given memory, as a multiple of xhat's out=")
     line = tables.overhead(rows)
     if line:
         say(f"\n{line}")
