@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -257,8 +257,7 @@ def _first(got: Any) -> Sequence[Array]:
 
 
 def _as_numpy(got: Any) -> Sequence[Array]:
-    each: tuple[Any, ...] = got if isinstance(got, tuple) else (got,)
-    return [np.asarray(one) for one in each]
+    return [np.asarray(one) for one in (cast("tuple[Any, ...]", got) if isinstance(got, tuple) else (got,))]
 
 
 def _framework(name: str) -> Any:

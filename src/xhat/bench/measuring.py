@@ -165,7 +165,7 @@ def _contest(task: Task, problem: Problem, size: int, data: Data, direction: Dir
     for contender in _present(task.houses, problem, data, direction, notes):
         error, rest = errors(contender.arrays(contender.call()), problem, data, direction)
         ulp[contender.name] = error / EPS32
-        if max(error, rest) < LARGEST_ERROR:  # and not NaN
+        if error < LARGEST_ERROR and rest < LARGEST_ERROR:  # and not NaN
             calls[contender.name] = contender.call
         else:
             what = error if not error < LARGEST_ERROR else rest
@@ -266,11 +266,12 @@ def errors(got: Sequence[Array | None], problem: Problem, data: Data, direction:
     if first is None or first.size != truth.size:
         return math.inf, 0.0
     error = float((np.abs(first.reshape(problem.view) - truth) / scale).max())
-    rest = 0.0
-    for one, true in zip(got[1:], (data.dgamma, data.dbeta), strict=False):
-        if one is not None:
-            rest = max(rest, float(np.abs(one.reshape(-1) - true).max() / np.abs(true).max()))
-    return error, rest
+    rest = [
+        np.abs(one.reshape(-1) - true).max() / np.abs(true).max()
+        for one, true in zip(got[1:], (data.dgamma, data.dbeta), strict=False)
+        if one is not None
+    ]
+    return error, float(np.max([0.0, *rest]))  # NaN, if one is
 
 
 def _copies(x: Array) -> dict[str, Callable[[], object]]:
@@ -301,11 +302,10 @@ def take_turns(calls: dict[str, Callable[[], object]], task: Task) -> dict[str, 
     dict of str to float
         Seconds of one call.
     """
-    repeats = {name: max(1, int(_TURN_SECONDS / _turn(call, 1))) for name, call in calls.items()}
     pause = _PAUSE_SECONDS if task.threads > 1 else 0.0
+    repeats = {name: _repeats(_turn(call, 1)) for name, call in calls.items()}
     start = time.perf_counter()
-    for name, call in calls.items():
-        _turn(call, repeats[name])
+    repeats = {name: _repeats(_turn(call, repeats[name])) for name, call in calls.items()}  # the first call was cold
     rounds = int(task.seconds / (time.perf_counter() - start + pause * len(calls)))
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -315,6 +315,10 @@ def take_turns(calls: dict[str, Callable[[], object]], task: Task) -> dict[str, 
                 time.sleep(pause)
             times[name].append(_turn(calls[name], repeats[name]))
     return {name: float(np.median(each)) for name, each in times.items()}
+
+
+def _repeats(seconds: float) -> int:
+    return max(1, int(_TURN_SECONDS / seconds))
 
 
 def _turn(call: Callable[[], object], repeats: int) -> float:
