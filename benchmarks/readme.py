@@ -109,8 +109,8 @@ def norms():
     calls = [1e3 * row.milliseconds for row in rows if row.direction == "overhead" and row.contender == "xhat"]
     return (
         f"Time of others as a multiple of xhat's ({' · '.join(map(str, threads))} threads; float32; geometric means"
-        f" over arrays of {', '.join(map(tables.size_text, sizes))}B; every result was checked first, then all took turns)."
-        " Below 1 the other is faster:\n\n"
+        f" over arrays of {', '.join(map(tables.size_text, sizes))}B; every result was checked first, then all took"
+        " turns). Below 1 the other is faster:\n\n"
         f"{table(['', *contenders, f'xhat: share of a copy, {tables.size_text(sizes[-1])}B'], body)}\n\n"
         f"{table(['', 'mean', 'worst case', 'which', 'largest error, ULP'], summed)}\n\n"
         f"xhat's largest error is {own:.2f} ULP of the largest value; its call costs {min(calls):.1f} µs. `huge pages`:"

@@ -63,19 +63,20 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str]) -> bytes:
         color=_INK,
     )
     panels = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
+    ratios = [row.ratio for row in tables.timed(rows) if row.ratio > 0 and row.direction != "overhead"]
+    widest = max(ratios, default=1.0) / min(ratios, default=1.0)
     shown: dict[str, object] = {}
     for count, line in zip(threads, panels, strict=False):
         there = tables.by_contest(row for row in rows if row.threads == count)
         for size, axes in zip(sizes, line, strict=False):
-            _style(axes, f"{tables.size_text(size)}, {count} thread{'s' if count > 1 else ''}", cases)
+            _style(axes, widest, f"{tables.size_text(size)}, {count} thread{'s' if count > 1 else ''}", cases)
             for y, (norm, direction) in enumerate(cases):
                 for name, row in there.get((norm, direction, size), {}).items():
                     colour = _COLOURS.get(name.removesuffix(_HUGE))
                     if colour and row.ratio > 0:
-                        face = "white" if name.endswith(_HUGE) else colour
-                        dot = axes.plot(
-                            row.ratio, y, "o", color=colour, markerfacecolor=face, markersize=5.5, markeredgewidth=1.4
-                        )
+                        ring = name.endswith(_HUGE)  # around the dot where the setting does not matter
+                        face, size_of = ("none", 8) if ring else (colour, 5.5)
+                        dot = axes.plot(row.ratio, y, "o", color=colour, markerfacecolor=face, markersize=size_of)
                         shown.setdefault(name, dot[0])
     for axes in panels[-1]:
         axes.set_xlabel("times xhat", fontsize=9, color=_INK)
@@ -95,12 +96,13 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str]) -> bytes:
     return written.getvalue()
 
 
-def _style(axes: Axes, title: str, cases: Sequence[tuple[str, str]]) -> None:
+def _style(axes: Axes, widest: float, title: str, cases: Sequence[tuple[str, str]]) -> None:
     axes.set_title(title, fontsize=10, color=_INK)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if widest < 200 else (1.0,)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
     axes.set_yticks(range(len(cases)), [f"{norm} {direction}" for norm, direction in cases])
     axes.set_ylim(len(cases) - 0.4, -0.6)
     axes.tick_params(labelsize=8, colors=_INK, length=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -28,6 +29,7 @@ _LARGEST_SIZE = 1 << 40
 _SHORT = [4 << 10]
 _USUAL = [64 << 10, 4 << 20, 32 << 20]
 _FULL = [4 << 10, 64 << 10, 1 << 20, 8 << 20, 64 << 20, 512 << 20]
+_QUIET = 0.5  # CPUs that others use
 _FRAMEWORKS = ("numpy", "torch", "jax", "onnxruntime")
 
 
@@ -69,6 +71,8 @@ def bench(
     known = facts()
     if not as_json:
         show("Machine", ["", ""], known.items(), left=2)
+        if float(known["load"]) > _QUIET:
+            say("Other programs use the CPUs: expect noise, above all with several threads.", style="yellow")
     rows = _measure(tasks, quiet=as_json)
     wrong = tables.wrong(rows)
     if as_json:
@@ -221,6 +225,7 @@ def facts() -> dict[str, str]:
     pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     return {
         "cpu": f"{processor.name} x {processor.cores}",
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "0",
         "L2": f"{l2_bytes() >> 10}K",
         "system": platform.platform(),
         "python": platform.python_version(),
