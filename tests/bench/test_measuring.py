@@ -100,7 +100,7 @@ def test_one_that_gives_up_says_why(task, monkeypatch):
 
 
 def test_too_little_memory(task, monkeypatch):
-    monkeypatch.setattr(measuring, "available_bytes", lambda: 20 * 4096 - 1)
+    monkeypatch.setattr(measuring, "available_bytes", lambda: 24 * 4096 - 1)
     rows = rows_of(task(sizes=(4096, 1024)))
     assert [row.note for row in rows if row.size == 4096 and row.note] == [
         "left out: expected 0 MB of free memory, got less"

@@ -27,7 +27,7 @@ COPIES = ("copy", "copy streaming")
 _TURN_SECONDS = 2e-3
 _PAUSE_SECONDS = 3e-3  # until the threads of other libraries have stopped waiting actively for work
 _ROUNDS = 25
-_NBYTES_AT_ONCE = 20  # of arrays as large as x, when all are there
+_NBYTES_AT_ONCE = 24  # of arrays as large as x, when all are there: 20 were seen
 _OVERHEAD_SHAPE = (32, 64)
 _OVERHEAD_CALLS = 1000
 
