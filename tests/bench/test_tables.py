@@ -41,6 +41,19 @@ def test_both_settings_stand_side_by_side(row):
     assert table.rows == [["batch fwd 4K", "8.00", "2.00"]]
 
 
+def test_what_does_not_depend_on_the_setting_counts_once(row):
+    rows = [
+        *contest(row, 8.0, 2.0),
+        row("xhat", 7.0, huge_pages=True),
+        row("jax", 3.0),
+        row("jax", 9.0, huge_pages=True),
+    ]
+    assert [(one.contender, one.milliseconds) for one in tables.timed(rows) if one.contender in ("xhat", "jax")] == [
+        ("xhat", 1.0),
+        ("jax", 3.0),
+    ]
+
+
 def test_xhat_beside_the_copy(row):
     table = tables.of_xhat(contest(row, 8.0, 2.0))
     assert table.heads == ["", "ms", "out= ms", "GB/s", "copy", "stream", "share", "ULP"]
