@@ -91,6 +91,7 @@ struct Kernels {
   // x (planes, height, width), out, argmax (planes, windows); argmax counts within its window, of at most 255 entries
   void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
   void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
+  void (*copy)(const T* x, T* out, Index count);
 };
 
 struct Variant {

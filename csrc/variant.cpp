@@ -1,6 +1,7 @@
 // The loops, compiled for one instruction set: XHAT_VARIANT is its name, set by the build.
 #include "channels.hpp"
 #include "convolution.hpp"
+#include "copying.hpp"
 #include "pooling.hpp"
 #include "rows.hpp"
 
@@ -14,7 +15,7 @@ template <class T>
 constexpr Kernels<T> kKernels{
     rows_forward<T>,  rows_backward<T>,     channels_statistics<T>, channels_forward<T>,        channels_apply<T>,
     channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>, im2col<T>,
-    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>};
+    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>,      copy<T>};
 
 }  // namespace
 

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "training": {"checks", "core", "layers", "networks"},
     "verify": {"checks", "core", "layers", "networks"},
     "cs231n": {"checks", "layers", "training", "datasets"},
-    "cli": {"checks", "core", "graph", "kernels", "layers", "networks", "training", "verify", "datasets", ""},
+    "bench": {"kernels", ""},
+    "cli": {"bench", "checks", "core", "graph", "kernels", "layers", "networks", "training", "verify", "datasets", ""},
     "__init__": {"datasets", "kernels", "layers", "networks", "training", "verify"},
     "__main__": {"cli"},
 }
