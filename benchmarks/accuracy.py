@@ -1,0 +1,334 @@
+"""How many digits each normalization keeps, beside torch, over the whole grid of hard data.
+
+    python benchmarks/accuracy.py [--short] [--csv FILE]      measure
+    python benchmarks/accuracy.py --page                      write docs/accuracy.md and docs/accuracy.png
+
+The data and their truth, in long double, are those of tests/kernels/grid.py; torch gets the same numbers, and runs with
+one thread. `--page` measures nothing: it takes benchmarks/results/accuracy.csv as `--csv` left it.
+"""
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import ml_dtypes
+import numpy as np
+from tests.kernels import grid
+from tests.kernels.grid import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, HALF, NORMS
+
+import xhat
+from xhat import kernels
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+PAGE = ROOT / "docs" / "accuracy.md"
+PICTURE = ROOT / "docs" / "accuracy.png"
+CSV = ROOT / "benchmarks" / "results" / "accuracy.csv"
+SHORT = ("N(0, 1), eps 1e-05", "mean 1e+01, eps 1e-05", "outlier 1e+04, eps 0", "two numbers, a small gap")
+QUANTITIES = ("y", "dx", "dgamma", "var")
+RAISES, BROKEN = "raises", "NaN"
+
+
+def parameters(call):
+    """Round gamma and beta to what every type has, so that all libraries can be given the same."""
+    gamma, beta = (p.astype(ml_dtypes.bfloat16).astype(np.float64) for p in (call.gamma, call.beta))
+    return call._replace(gamma=gamma, beta=beta)
+
+
+def torch_run(call):
+    """Do the same with torch; of the statistics it tells only batch norm's variance."""
+    case, norm, dy, gamma, beta = call
+    functional = torch.nn.functional
+    shape, last = case.x.shape, norm.name == "batch channels-last"
+    kind = getattr(torch, case.x.dtype.name)
+
+    def tensor(values):
+        if values.dtype == BFLOAT16:
+            values = values.astype(np.float32)
+        made = torch.tensor(values).to(kind)
+        return made.permute(0, 3, 1, 2) if last and made.ndim == 4 else made
+
+    def array(tensor):
+        tensor = tensor.permute(0, 2, 3, 1) if last and tensor.ndim == 4 else tensor
+        wide = tensor.detach().contiguous().to(torch.float64 if case.x.dtype == FLOAT64 else torch.float32)
+        return wide.numpy()
+
+    x = tensor(norm.laid(case.x)).requires_grad_()
+    g, b = tensor(gamma).requires_grad_(), tensor(beta)
+    var = None
+    match norm.name:
+        case "layer":
+            y = functional.layer_norm(x, [shape[1]], g, b, case.eps)
+        case "RMS":
+            y = functional.rms_norm(x, [shape[1]], g, case.eps)
+        case "group":
+            y = functional.group_norm(x, norm.split(*shape)[1], g, b, case.eps)
+        case "instance":
+            y = functional.instance_norm(x, weight=g, bias=b, eps=case.eps)
+        case _:
+            var = torch.ones(shape[0], dtype=kind)
+            y = functional.batch_norm(x, torch.zeros_like(var), var, g, b, True, 1.0, case.eps)
+    y.backward(tensor(norm.laid(dy)))
+    nothing = np.zeros(shape[0])
+    biased = nothing if var is None else array(var) * ((shape[1] - 1) / shape[1])
+    return grid.Result(
+        norm.lines(array(y), shape),
+        norm.lines(array(x.grad), shape),
+        array(g.grad),
+        beta,
+        nothing,
+        nothing,
+        biased,
+        nothing,
+    )
+
+
+LIBRARIES = {"xhat": grid.run, **({"torch": torch_run} if torch else {})}
+
+
+def measured(case, norm, table):
+    """Return a line of the table for each library."""
+    call = parameters(grid.call_of(case, norm))
+    true = grid.truth(call)
+    for library, run in LIBRARIES.items():
+        line = {"table": table, "type": case.x.dtype.name, "case": case.name, "norm": norm.name, "library": library}
+        try:
+            with np.errstate(all="ignore"):
+                result = run(call)
+                errors = grid.errors(call, result, true)
+        except (RuntimeError, ValueError):
+            yield line | dict.fromkeys(QUANTITIES, RAISES)
+            continue
+        for name in QUANTITIES:
+            broken = not np.isfinite(getattr(result, name).astype(np.float64)).all()
+            line[name] = BROKEN if broken else f"{getattr(errors, name):.2e}"
+        if case.extreme or (library == "torch" and not norm.name.startswith("batch")):
+            line["var"] = ""
+        yield line
+
+
+def grid_cases(short) -> Iterator[grid.Case]:
+    for dtype in grid.DTYPES:
+        yield from (case for case in grid.cases(dtype) if not short or case.name in SHORT)
+    if not short:
+        for which in grid.EXTREMES:
+            yield from grid.extreme_cases(which)
+
+
+def as_images(count, height, width):
+    """Return the layouts of batch norm for images of one size."""
+    batch, nchw, last = NORMS[:3]
+    return (
+        batch,
+        nchw._replace(split=lambda lines, length: (count, lines, height, width)),
+        last._replace(split=lambda lines, length: (count, height, width, lines)),
+    )
+
+
+def long_cases(short) -> Iterator[tuple[grid.Case, tuple[grid.Norm, ...]]]:
+    """Yield sums over many numbers, and images: the layouts in which some add up in float32."""
+    rng = np.random.default_rng(40)
+    batch, layer, instance = (norm for norm in NORMS if norm.name in ("batch", "layer", "instance"))
+    counts = (1000, 10_000) if short else (1_000_000, 10_000_000)
+
+    def standard(*shape):
+        return rng.standard_normal(shape, np.float32)
+
+    for count, norms in zip(counts, ((batch, layer, instance), (batch, layer)), strict=True):
+        for mean in (0, 10, 1000):
+            yield grid.Case(f"{count:,} numbers, mean {mean}, std 1", mean + standard(2, count), 1e-5), norms
+    count, side = (2, 14) if short else (32, 112)
+    x = np.maximum(standard(8, count * side**2), 0)
+    yield grid.Case(f"ReLU activations, {count}x8x{side}x{side}", x, 1e-5), as_images(count, side, side)
+    count, side = (2, 28) if short else (32, 224)
+    images = as_images(count, side, side)
+    shape = 3, count * side**2
+    where = f"{count}x3x{side}x{side}"
+    yield grid.Case(f"pixels from 0 to 255, {where}", rng.integers(0, 256, shape).astype(np.float32), 1e-5), images
+    yield grid.Case(f"pixels 250 ± 3, {where}", np.clip(np.rint(250 + 3 * standard(*shape)), 0, 255), 1e-5), images
+    yield grid.Case(f"temperatures 300 ± 1, {where}", 300 + standard(*shape), 1e-5), images
+
+
+def measure(short):
+    """Return all lines, and say what is measured."""
+    if torch:
+        torch.set_num_threads(1)
+    facts = {
+        "xhat version": f"{xhat.__version__} ({kernels.variant()})",
+        "torch version": torch.__version__ if torch else "not installed",
+        "NumPy version": np.__version__,
+    }
+    for table, jobs in (("grid", ((case, NORMS) for case in grid_cases(short))), ("long", long_cases(short))):
+        for case, norms in jobs:
+            for line in (line for norm in norms for line in measured(case, norm, table)):
+                print("  ".join(line.values()), flush=True)
+                yield line | facts
+
+
+def target(line, name):
+    """Return what is allowed of a quantity."""
+    return getattr(grid.TARGETS[np.dtype(getattr(ml_dtypes, line["type"], line["type"]))], name)
+
+
+def missed(line, name):
+    """Tell whether an error is beyond what xhat promises for the type."""
+    said = line[name]
+    return said in (RAISES, BROKEN) or (said != "" and float(said) > target(line, name))
+
+
+def number(text):
+    return np.inf if text in (RAISES, BROKEN) else float(text or 0)
+
+
+def shown(lines, name):
+    """Return the largest error of some lines, in bold where it is beyond the target."""
+    if not lines:
+        return "–"
+    worst = max(lines, key=lambda line: number(line[name]))
+    text = worst[name] if worst[name] in ("", RAISES, BROKEN) else f"{float(worst[name]):.0e}".replace("e-0", "e-")
+    return f"**{text}**" if missed(worst, name) else text or "–"
+
+
+def table(head, rows):
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def grid_table(lines):
+    """One row per case: xhat's worst norm, then each of torch's; y and dx in one cell."""
+    names = [norm.name for norm in NORMS]
+    rows = []
+    for case in dict.fromkeys(line["case"] for line in lines):
+        here = [line for line in lines if line["case"] == case]
+        groups = [[line for line in here if line["library"] == "xhat"]]
+        groups += [[line for line in here if line["library"] == "torch" and line["norm"] == name] for name in names]
+        cells = []
+        for group in groups:
+            y, dx = shown(group, "y"), shown(group, "dx")
+            cells.append(y if y == dx and y in (f"**{RAISES}**", f"**{BROKEN}**", "–") else f"{y} · {dx}")
+        rows.append([case, *cells])
+    return table(["y · dx", "**xhat**, worst", *(f"torch {name}" for name in names)], rows)
+
+
+def long_table(lines):
+    rows = []
+    for case, norm in dict.fromkeys((line["case"], line["norm"]) for line in lines):
+        row = [f"{case}; {norm}"]
+        for library in ("xhat", "torch"):
+            here = [
+                line for line in lines if (line["case"], line["norm"], line["library"]) == (case, norm, library)
+            ]
+            row += [shown(here, name) for name in QUANTITIES]
+        rows.append(row)
+    return table(["", *(f"{library} {name}" for library in ("**xhat**", "torch") for name in QUANTITIES)], rows)
+
+
+def tables(lines: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Return everything that the page says in numbers, by its mark."""
+    lines = list(lines)
+    said = {}
+    for dtype in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16):
+        said[dtype.name] = grid_table([x for x in lines if x["table"] == "grid" and x["type"] == dtype.name])
+    said["long"] = long_table([x for x in lines if x["table"] == "long"])
+    counts = []
+    for library in ("xhat", "torch"):
+        mine = [line for line in lines if line["library"] == library]
+        beyond = sum(missed(line, "y") or missed(line, "dx") for line in mine)
+        counts.append(f"{library} misses them in {beyond:,} of {len(mine):,} cases")
+    facts = lines[0]
+    said["summary"] = (
+        f"{'; '.join(counts)} (a case is one set of data in one normalization). Measured with xhat"
+        f" {facts['xhat version']}, torch {facts['torch version']}, NumPy {facts['NumPy version']}."
+    )
+    return said
+
+
+def draw(lines):
+    """Draw both errors over |mean| / std."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panes = pyplot.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+    pattern = re.compile(r"mean (\S+), eps 1e-05")
+    chosen = [
+        (float(match[1]), line)
+        for line in lines
+        if line["table"] == "grid" and line["type"] == "float32" and (match := pattern.fullmatch(line["case"]))
+    ]
+    means = sorted({mean for mean, _ in chosen})
+    for pane, name, title in zip(panes, ("y", "dx"), ("forward: y", "backward: dx"), strict=True):
+        for norm in NORMS:
+            for library, style in (("torch", "o--"), ("xhat", "o-")):
+                errors = {m: number(x[name]) for m, x in chosen if x["norm"] == norm.name and x["library"] == library}
+                if not errors:
+                    continue
+                color = "black" if library == "xhat" else f"C{NORMS.index(norm)}"
+                label = f"torch {norm.name}" if library == "torch" else "xhat, all" if norm is NORMS[0] else None
+                pane.plot(means, [errors[m] for m in means], style, color=color, label=label, markersize=3.5, lw=1.2)
+        pane.axhline(getattr(grid.TARGETS[FLOAT32], name), color="grey", lw=0.8, ls=":")
+        pane.set(xscale="log", yscale="log", xlabel="|mean| / std", title=title)
+        pane.grid(alpha=0.25)
+    panes[0].set_ylabel("error, as a share of the largest")
+    panes[0].text(means[0], grid.TARGETS[FLOAT32].y * 1.2, "what xhat promises", color="grey", fontsize=8)
+    panes[1].legend(fontsize=8, loc="upper left")
+    figure.savefig(PICTURE, dpi=130, metadata={"Software": None})
+
+
+def marks(name):
+    return f"<!-- {name}: written by benchmarks/accuracy.py -->", f"<!-- /{name} -->"
+
+
+def read() -> list[dict[str, str]]:
+    """Return the lines of the last whole run."""
+    with open(CSV, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_page():
+    lines = read()
+    page = PAGE.read_text(encoding="utf-8")
+    for name, text in tables(lines).items():
+        start, end = marks(name)
+        if start not in page or end not in page:
+            sys.exit(f"{PAGE.name}: expected the marks {start} and {end}, got none. Put them where the table belongs.")
+        before, _, rest = page.partition(start)
+        page = f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(page, encoding="utf-8")
+    draw(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--short", action="store_true", help="a few cases, in seconds: does it run at all?")
+    parser.add_argument("--csv", metavar="FILE", help="write all errors there")
+    parser.add_argument("--page", action="store_true", help="write the page from the last whole run")
+    options = parser.parse_args()
+    if options.page:
+        write_page()
+        return
+    lines = list(measure(options.short))
+    if options.csv:
+        with open(options.csv, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, lines[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+    wrong = [line for line in lines if line["library"] == "xhat" and any(missed(line, name) for name in QUANTITIES)]
+    for line in wrong:
+        print("beyond the target:", *(line[name] for name in ("type", "case", "norm", *QUANTITIES)))
+    if wrong:
+        sys.exit(f"xhat misses its targets in {len(wrong)} of {len(lines)} cases.")
+
+
+if __name__ == "__main__":
+    main()
