@@ -349,7 +349,7 @@ class Errors(NamedTuple):
     """
 
     y: float  # largest |gamma * x_hat| of the line, plus |beta|
-    dx: float  # largest |gamma * dy| of the line, times rstd
+    dx: float  # largest |gamma * dy| of the line, times rstd; or largest |dx|, which a few outliers can make larger
     dgamma: float  # sum of |dy| times the largest |x_hat| of the line
     dbeta: float  # sum of |dy|
     mean: float  # standard deviation
@@ -394,6 +394,7 @@ def errors(call: Call, result: Result, true: Truth) -> Errors:
     rounding = float(ml_dtypes.finfo(dtype).smallest_subnormal) / 2
     y_scale = np.abs(wide_gamma * true.x_hat).max(1, keepdims=True) + np.abs(norm.spread(beta, shape))
     dx_scale = np.abs(wide_gamma * wide_dy).max(1, keepdims=True) * true.rstd
+    dx_scale = np.maximum(dx_scale, np.abs(true.dx).max(1, keepdims=True))
     if dtype in HALF:
         rounding = 0.0  # the unit of a subnormal number says it
         y_scale = np.maximum(ulp(true.y, dtype), INSIDE * y_scale)
