@@ -157,17 +157,22 @@ class Arguments {
                            ". It is added to a variance.").c_str());
   }
 
-  // Calls function(kernels, zero) of the variant in use for the type of x; zero is of that type. The interpreter lock
-  // is released meanwhile.
+  // Calls function(kernels, zero) of the variant in use for the type of x, float32 or float64; zero is of that type. The
+  // interpreter lock is released meanwhile.
   template <class Function>
   void run(const Array& x, const Function& function) {
-    expect_outputs_apart();
-    const Variant& variant = variant_in_use();
-    without_lock([&] {
-      if (x.is_float32())
-        function(variant.float32, float{});
+    x.expect_float32_or_float64();
+    call(x, function, [](const Variant&) {});
+  }
+
+  // Likewise for every floating type: the kernels of norms.
+  template <class Function>
+  void run_norm(const Array& x, const Function& function) {
+    call(x, function, [&](const Variant& variant) {
+      if (x.type() == Type::float16)
+        function(variant.float16, Half{});
       else
-        function(variant.float64, double{});
+        function(variant.bfloat16, BFloat16{});
     });
   }
 
@@ -189,6 +194,20 @@ class Arguments {
 
   const Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
     return arrays_.at(count_++).emplace(who_, name, object, access, element);
+  }
+
+  template <class Function, class Other>
+  void call(const Array& x, const Function& function, const Other& other) {
+    expect_outputs_apart();
+    const Variant& variant = variant_in_use();
+    without_lock([&] {
+      if (x.type() == Type::float32)
+        function(variant.float32, float{});
+      else if (x.type() == Type::float64)
+        function(variant.float64, double{});
+      else
+        other(variant);
+    });
   }
 
   // Nothing written may be read, or written as something else.

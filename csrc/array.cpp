@@ -29,22 +29,34 @@ bool has_format(const Py_buffer& view, const char* plain, const char* standard) 
   return view.format && (std::strcmp(view.format, plain) == 0 || std::strcmp(view.format, standard) == 0);
 }
 
-bool is_double(const Py_buffer& view) { return has_format(view, "d", "=d"); }
-bool is_float(const Py_buffer& view) { return has_format(view, "f", "=f"); }
-bool is_byte(const Py_buffer& view) { return has_format(view, "B", "=B"); }
+struct Known {
+  Type type;
+  const char *plain, *standard, *name;
+};
+
+constexpr Known kKnown[] = {{Type::float32, "f", "=f", "float32"},
+                            {Type::float64, "d", "=d", "float64"},
+                            {Type::float16, "e", "=e", "float16"},
+                            {Type::bfloat16, "H", "=H", "bfloat16"},
+                            {Type::uint8, "B", "=B", "uint8"}};
+
+const Known* known(const Py_buffer& view) {
+  for (const Known& one : kKnown)
+    if (has_format(view, one.plain, one.standard)) return &one;
+  return nullptr;
+}
 
 std::string type_text(const Py_buffer& view) {
-  if (is_double(view)) return "float64";
-  if (is_float(view)) return "float32";
+  if (const Known* const one = known(view)) return one->name;
   return std::string("buffer format '") + (view.format ? view.format : "B") + "'";
 }
 
 }  // namespace
 
 Array::Array(const char* who, const char* name, nb::handle object, Access access, Element element)
-    : who_(who), name_(name), access_(access), view_{} {
+    : who_(who), name_(name), access_(access), type_(Type::uint8), view_{} {
   const bool floating = element == Element::floating;
-  const std::string wanted = floating ? "float32 or float64" : "uint8";
+  const std::string wanted = floating ? "float16, bfloat16, float32 or float64" : "uint8";
   if (object.is_none() || PyObject_GetBuffer(object.ptr(), &view_, PyBUF_FULL_RO) != 0) {
     PyErr_Clear();
     raise_type(expected() + " as an array of " + wanted + ", got " + nb::inst_name(object).c_str() +
@@ -57,8 +69,10 @@ Array::Array(const char* who, const char* name, nb::handle object, Access access
     problem = " to be aligned, got an address between two elements. Copy it.";
   else if (access == Access::write && view_.readonly)
     problem = " to be writable, got a read-only array. Pass one that may be written.";
-  const bool fits = floating ? is_float(view_) || is_double(view_) : is_byte(view_);
+  const Known* const found = known(view_);
+  const bool fits = found && (found->type == Type::uint8) != floating;
   const std::string got = fits ? "" : type_text(view_);
+  if (fits) type_ = found->type;
   if (got.empty() && !problem) return;
   PyBuffer_Release(&view_);    // a constructor that throws has no destructor
   if (!got.empty())
@@ -105,15 +119,20 @@ void Array::expect_shape_of(const Array& other) const {
 }
 
 void Array::expect_type_of(const Array& other) const {
-  if (view_.itemsize == other.view_.itemsize) return;
+  if (type_ == other.type_) return;
   raise_type(expected() + " of " + type_text(other.view_) + ", got " +
              type_text(view_) + ". Convert it with astype.");
 }
 
 void Array::expect_float64() const {
-  if (is_double(view_)) return;
+  if (type_ == Type::float64) return;
   raise_type(expected() + " of float64, got " + type_text(view_) +
              ". Convert it with astype.");
+}
+
+void Array::expect_float32_or_float64() const {
+  if (type_ == Type::float32 || type_ == Type::float64) return;
+  raise_type(expected() + " of float32 or float64, got " + type_text(view_) + ". Convert it with astype.");
 }
 
 void Array::expect_apart_from(const Array& other) const {

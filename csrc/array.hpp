@@ -11,12 +11,12 @@
 namespace xhat {
 
 enum class Access { read, write };
-enum class Element { floating, index };    // float32 or float64; uint8
+enum class Element { floating, index };    // one of the floating types; uint8
+enum class Type { float32, float64, float16, bfloat16, uint8 };    // bfloat16 comes as its bits, in uint16
 
 class Array {
  public:
-  // Raises TypeError unless `object` is an array of native float32 or float64 (or of uint8, as asked), ValueError
-  // unless it is C-contiguous, aligned and, for Access::write, writable. `who` and `name` begin and name it in the
+  // Raises TypeError unless `object` is an array of a native floating type (or of uint8, as asked), ValueError unless it is C-contiguous, aligned and, for Access::write, writable. `who` and `name` begin and name it in the
   // message.
   Array(const char* who, const char* name, nanobind::handle object, Access access,
         Element element = Element::floating);
@@ -25,7 +25,7 @@ class Array {
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
-  bool is_float32() const { return view_.itemsize == sizeof(float); }
+  Type type() const { return type_; }
   Access access() const { return access_; }
   Index size(int axis) const { return view_.shape[axis]; }
 
@@ -36,6 +36,7 @@ class Array {
   void expect_divides(const Array& other) const;    // both of two dimensions
   void expect_shape_of(const Array& other) const;
   void expect_float64() const;
+  void expect_float32_or_float64() const;
   void expect_type_of(const Array& other) const;
   void expect_apart_from(const Array& other) const;
 
@@ -50,6 +51,7 @@ class Array {
   const char* who_;
   const char* name_;
   Access access_;
+  Type type_;
   Py_buffer view_;
 };
 
