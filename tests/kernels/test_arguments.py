@@ -34,6 +34,7 @@ NAMES = {
 }
 
 
+TYPES = "float16, bfloat16, float32 or float64"
 SETTINGS = {"eps": 1e-5, "centred": True, "total": 6.0}
 
 
@@ -92,7 +93,7 @@ def test_none_and_strangers(function, name):
         refuse(
             function,
             TypeError,
-            f"{function}: expected {name} as an array of float32 or float64, got {kind}. Convert it with np.asarray.",
+            f"{function}: expected {name} as an array of {TYPES}, got {kind}. Convert it with np.asarray.",
             **{name: stranger},
         )
 
@@ -100,25 +101,25 @@ def test_none_and_strangers(function, name):
 @pytest.mark.parametrize(("function", "name"), ARRAYS)
 @pytest.mark.parametrize(
     ("dtype", "text"),
-    [("f2", "e"), ("i4", "i"), ("i8", "l"), (">f8", ">d"), ("?", "?"), ("c8", "Zf"), ("O", "O")],
+    [("i2", "h"), ("i4", "i"), ("i8", "l"), (">f8", ">d"), ("?", "?"), ("c8", "Zf"), ("O", "O")],
 )
 def test_other_types(function, name, dtype, text):
     refuse(
         function,
         TypeError,
-        f"{function}: expected {name} of native float32 or float64, got buffer format '{text}'. "
-        "Convert it with astype.",
+        f"{function}: expected {name} of native {TYPES}, got buffer format '{text}'. Convert it with astype.",
         **{name: np.zeros(shape_of(function, name), dtype)},
     )
 
 
 @pytest.mark.parametrize(("function", "name"), PARAMETERS)
-def test_parameters_and_statistics_are_float64(function, name):
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_parameters_and_statistics_are_float64(function, name, dtype):
     refuse(
         function,
         TypeError,
-        f"{function}: expected {name} of float64, got float32. Convert it with astype.",
-        **{name: np.zeros(shape_of(function, name), np.float32)},
+        f"{function}: expected {name} of float64, got {dtype}. Convert it with astype.",
+        **{name: np.zeros(shape_of(function, name), dtype)},
     )
 
 
