@@ -102,15 +102,43 @@ XHAT_INLINE inline Vector widened(const Vector& stored) { return stored; }
 
 XHAT_INLINE inline Vector widened(const Floats& stored) {
 #if defined(__AVX512F__)
-  return _mm512_maskz_cvtps_pd(0xff, stored);    // GCC 12 makes four instructions of the line below
+  return _mm512_maskz_cvtps_pd(0xff, stored);    // GCC 12 makes four instructions of the last line
+#elif defined(__AVX__)
+  return _mm256_cvtps_pd(stored);
 #else
   return __builtin_convertvector(stored, Vector);
 #endif
 }
 
+// Four shorts are the lower half of a register.
+#if defined(__AVX__) && !defined(__AVX512F__)
+XHAT_INLINE inline __m128i in_register(const Shorts& stored) { return _mm_cvtsi64_si128((long long)stored); }
+XHAT_INLINE inline Shorts from_register(__m128i shorts) { return (Shorts)_mm_cvtsi128_si64(shorts); }
+#endif
+
+XHAT_INLINE inline Words to_words(const Shorts& shorts) {
+#if defined(__AVX512F__)
+  return (Words)_mm256_cvtepu16_epi32((__m128i)shorts);    // likewise
+#elif defined(__AVX__)
+  return (Words)_mm_cvtepu16_epi32(in_register(shorts));
+#else
+  return __builtin_convertvector(shorts, Words);
+#endif
+}
+
+// of words below 65536
+XHAT_INLINE inline Shorts to_shorts(const Words& words) {
+#if defined(__AVX512F__)
+  return (Shorts)_mm256_cvtepi32_epi16((__m256i)words);
+#elif defined(__AVX__)
+  return from_register(_mm_packus_epi32((__m128i)words, (__m128i)words));
+#else
+  return __builtin_convertvector(words, Shorts);
+#endif
+}
+
 XHAT_INLINE inline Vector widened(const VectorOf<BFloat16>::type& stored) {
-  const Words bits = __builtin_convertvector(stored.bits, Words) << 16;
-  return widened((Floats)bits);
+  return widened((Floats)(to_words(stored.bits) << 16));
 }
 
 // Scalar: the sign, the exponent moved from the bias 15 to 127 and the fraction. Exponent 0 has no leading 1: it gets
@@ -119,10 +147,10 @@ XHAT_INLINE inline Vector widened(const VectorOf<Half>::type& stored) {
 #if defined(__AVX512F__)
   return widened((Floats)_mm256_cvtph_ps((__m128i)stored.bits));
 #elif defined(__F16C__)
-  return widened((Floats)_mm_cvtph_ps(_mm_set_epi64x(0, (long long)stored.bits)));
+  return widened((Floats)_mm_cvtph_ps(in_register(stored.bits)));
 #else
   constexpr unsigned kMove = (127 - 15) << 23, kOne = 1 << 23;
-  const Words half = __builtin_convertvector(stored.bits, Words);
+  const Words half = to_words(stored.bits);
   const Words exponent = half & 0x7c00;
   const Words added = kMove + ((Words)(exponent == 0x7c00) & kMove) + ((Words)(exponent == 0) & kOne);
   const Words leading = (Words)(exponent == 0) & (kMove + kOne);
@@ -149,10 +177,10 @@ XHAT_INLINE inline Floats to_odd(const Vector& value) {
 
 // Scalar: to nearest, ties to even; the upper half of the bits. NaN must not round to Inf.
 XHAT_INLINE inline void narrow(const Vector& value, VectorOf<BFloat16>::type& stored) {
-  const Words bits = (Words)to_odd(value);
-  const Words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  const Words nan = (Words)((bits & 0x7fffffff) > 0x7f800000);
-  stored.bits = __builtin_convertvector((nan & (bits >> 16 | 0x40)) | (~nan & rounded), Shorts);
+  const Floats odd = to_odd(value);
+  const Words bits = (Words)odd;
+  const Words rounded = bits + 0x7fff + (bits >> 16 & 1);
+  stored.bits = to_shorts((odd == odd ? rounded : bits | 0x400000) >> 16);
 }
 
 // Scalar: to nearest, ties to even; the exponent moved from the bias 127 to 15. Below the smallest normal number,
@@ -162,17 +190,17 @@ XHAT_INLINE inline void narrow(const Vector& value, VectorOf<Half>::type& stored
 #if defined(__AVX512F__)
   stored.bits = (Shorts)_mm256_cvtps_ph((__m256)odd, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__F16C__)
-  stored.bits = (Shorts)_mm_cvtsi128_si64(_mm_cvtps_ph((__m128)odd, _MM_FROUND_TO_NEAREST_INT));
+  stored.bits = from_register(_mm_cvtps_ph((__m128)odd, _MM_FROUND_TO_NEAREST_INT));
 #else
-  constexpr unsigned kMove = (127 - 15) << 23, kInf = 0x7f800000;
+  constexpr unsigned kMove = (127 - 15) << 23;
   const Words size = (Words)odd & 0x7fffffff;
   const Words normal = (size - kMove + 0xfff + (size >> 13 & 1)) >> 13;
   const Words subnormal = (Words)((Floats)size + 0.5f) - 0x3f000000;
-  const Words special = 0x7c00 | ((Words)(size > kInf) & (0x200 | (size >> 13 & 0x3ff)));
-  const Words is_small = (Words)(size < kMove + (1 << 23)), is_large = (Words)(size >= kMove + (31 << 23));
-  const Words finite = (is_small & subnormal) | (~is_small & normal);
-  const Words result = (is_large & special) | (~is_large & finite);
-  stored.bits = __builtin_convertvector(result | ((Words)odd >> 16 & 0x8000), Shorts);
+  const Words nan = 0x7e00 | (size >> 13 & 0x3ff);
+  const Words finite = size < kMove + (1 << 23) ? subnormal : normal;
+  const Words special = odd == odd ? 0x7c00 - Words{} : nan;
+  const Words result = size < kMove + (31 << 23) ? finite : special;
+  stored.bits = to_shorts(result | ((Words)odd >> 16 & 0x8000));
 #endif
 }
 
