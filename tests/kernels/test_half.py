@@ -281,7 +281,7 @@ def test_served_where_norms_are():
         assert not any(map(kernels.serves, DTYPES))
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(np.float16, "float16"), (np.uint16, "bfloat16")])
+@pytest.mark.parametrize(("dtype", "name"), [(np.float16, "float16"), (ml_dtypes.bfloat16, "bfloat16")])
 def test_windows_refuse_them(dtype, name):
     x, y, argmax = (
         np.zeros(shape, kind) for shape, kind in (((1, 4, 4), dtype), ((1, 2, 2), dtype), ((1, 2, 2), np.uint8))
@@ -309,7 +309,9 @@ def test_one_is_not_taken_for_the_other():
         message = f"rows_forward: expected out of float16, got {name}. Convert it with astype."
         with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
             kernels.rows_forward(case.x, None, None, 1e-5, other)
-    message = "kernels: expected an array of float16, bfloat16, float32 or float64, got uint16. Convert it with astype."
+    message = (
+        "rows_forward: expected x of native float16, bfloat16, float32 or float64, got uint16. Convert it with astype."
+    )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         kernels.rows_forward(case.x.view(np.uint16), None, None, 1e-5, y)
     assert not y.any()

@@ -118,7 +118,7 @@ def serves(dtype: DTypeLike) -> bool:
     bool
         True for float16, bfloat16, float32 and float64 in native byte order, unless the variant in use is `reference`.
     """
-    return serves_wide(dtype) or (_variant != "reference" and (dtype == _HALF or _is_bfloat16(np.dtype(dtype))))
+    return serves_wide(dtype) or (_variant != "reference" and (dtype == _HALF or np.dtype(dtype).name == "bfloat16"))
 
 
 def serves_wide(dtype: DTypeLike) -> bool:
@@ -192,7 +192,7 @@ def rows_forward(
         finite and >= 0.
     """
     statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(_stored(x), gamma, beta, eps, centred, _stored(out), *statistics)
+    native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
     return statistics
 
 
@@ -235,7 +235,7 @@ def rows_backward(
     """
     dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(_stored(dy), _stored(x), gamma, mean, mean_low, rstd, centred, _stored(out), dgamma, dbeta)
+    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -263,7 +263,7 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_statistics(_stored(x), weights, _total(weights), eps, *statistics)
+    native.channels_statistics(x, weights, _total(weights), eps, *statistics)
     return statistics
 
 
@@ -297,7 +297,7 @@ def channels_forward(
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(_stored(x), weights, _total(weights), gamma, beta, eps, _stored(out), *statistics)
+    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
     return statistics
 
 
@@ -325,7 +325,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(_stored(x), weights, gamma, beta, mean, mean_low, rstd, _stored(out))
+    native.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
 
 
 def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
@@ -352,7 +352,7 @@ def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: 
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_sums(_stored(dy), _stored(x), weights, mean, mean_low, rstd, dgamma, dbeta)
+    native.channels_sums(dy, x, weights, mean, mean_low, rstd, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -388,9 +388,7 @@ def channels_gradient(
         As `rows_forward`.
     """
     mean, mean_low, _, rstd = statistics
-    native.channels_gradient(
-        _stored(dy), _stored(x), weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, _stored(out)
-    )
+    native.channels_gradient(dy, x, weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
@@ -428,9 +426,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(
-        _stored(dy), _stored(x), weights, _total(weights), gamma, mean, mean_low, rstd, _stored(out), dgamma, dbeta
-    )
+    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -470,9 +466,7 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(
-        _stored(dy), _stored(x), weights, gamma, mean, mean_low, rstd, _stored(out), dgamma, dbeta
-    )
+    native.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -509,22 +503,6 @@ def set_num_threads(n: SupportsIndex) -> None:
 def get_num_threads() -> int:
     """Return how many threads a kernel may use; 1 where there are no kernels."""
     return native.get_num_threads() if native else 1
-
-
-def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    return dtype.name == "bfloat16"
-
-
-def _stored(values: Numbers) -> NDArray[Any]:
-    """Return an array as the native module takes it: bfloat16, which the buffer protocol does not know, as its bits."""
-    if values.dtype.char in "fde":
-        return values
-    if _is_bfloat16(values.dtype):
-        return values.view(np.uint16)
-    raise TypeError(
-        f"kernels: expected an array of float16, bfloat16, float32 or float64, got {values.dtype}. "
-        "Convert it with astype."
-    )
 
 
 def _empty_statistics(n: int) -> Statistics:
