@@ -131,9 +131,10 @@ def test_any_double_is_rounded(dtype, name):
     special = np.array(
         [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, tiny, -tiny, huge, -huge, 1e-310, 2.0**128, 2.0**-149]
     )
-    low_nan = np.array([0x7FF0000000000001, 0xFFF0000000000001], np.uint64).view(np.float64)
+    payloads = [0x7FF0000000000001, 0xFFF0000000000001, 2**63 - 1, 2**64 - 1]  # rounding must not carry into the sign
+    nans = np.array(payloads, np.uint64).view(np.float64)
     with kernels.use(name):
-        for numbers in (random, inside, special, low_nan):
+        for numbers in (random, inside, special, nans):
             assert same(stored(numbers, dtype), nearest(numbers, dtype))
 
 
