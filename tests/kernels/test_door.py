@@ -65,8 +65,11 @@ def test_serves():
     with kernels.use("baseline"):
         assert kernels.serves(np.dtype(np.float32))
         assert kernels.serves(np.float64)
-        for other in (np.float16, np.int32, np.complex64, np.longdouble, object, ">f4", ">f8"):
+        assert kernels.serves_wide(np.dtype(np.float32))
+        assert kernels.serves_wide(np.float64)
+        for other in (np.int32, np.complex64, np.longdouble, object, ">f4", ">f8"):
             assert not kernels.serves(np.dtype(other))
+            assert not kernels.serves_wide(np.dtype(other))
 
 
 @oracle.needs_native

@@ -12,13 +12,14 @@ In the rows loop gamma and beta are (groups, entries): row i uses line i % group
 adjacent columns as the others. Layer and RMS norm have one line and an entry per column; group norm has a line per
 group and an entry per channel of it, for all its positions; instance norm a line of one entry per channel.
 
-The kernels know arrays and no layers. They take C-contiguous float32 or float64 in native byte order and write into
-`out`, which may not share memory with an input. These two compute in float64 and round once; the bits of the results
-depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or channel. Where
-`serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
+The kernels know arrays and no layers. They take C-contiguous float16, bfloat16 (ml_dtypes'), float32 or float64 in
+native byte order and write into `out`, which may not share memory with an input. These two compute in float64 and round
+once; the bits of the results depend neither on the number of threads nor on the variant. NaN and Inf stay in their row
+or channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
 
 Windows that move over images have rooms of their own: `convolution`, whose products are BLAS's in the type of x, and
-`pooling`. `strided` serves rows that lie otherwise in memory, `elementwise` what NumPy needs help with.
+`pooling`. They take float32 and float64. `strided` serves rows that lie otherwise in memory, `elementwise` what NumPy
+needs help with.
 
 Not covered yet: float64 data beyond about 1e154, whose squares overflow.
 """
@@ -59,6 +60,7 @@ __all__ = [
     "rows_backward",
     "rows_forward",
     "serves",
+    "serves_wide",
     "set_num_threads",
     "use",
     "variant",
@@ -72,8 +74,8 @@ VARIANTS: tuple[str, ...] = ("reference", *(native.variants() if native else ())
 
 MOST_THREADS = 1024
 
-_KERNEL_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_served: tuple[np.dtype[Any], ...] = ()
+_WIDE = (np.dtype(np.float32), np.dtype(np.float64))
+_HALF = np.dtype(np.float16)
 _variant = "reference"
 
 
@@ -104,7 +106,23 @@ def variant() -> str:
 
 
 def serves(dtype: DTypeLike) -> bool:
-    """Tell whether there is a kernel for arrays of this type.
+    """Tell whether there is a kernel for the norms of arrays of this type.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype or what compares to one
+        The type of x.
+
+    Returns
+    -------
+    bool
+        True for float16, bfloat16, float32 and float64 in native byte order, unless the variant in use is `reference`.
+    """
+    return serves_wide(dtype) or (_variant != "reference" and (dtype == _HALF or np.dtype(dtype).name == "bfloat16"))
+
+
+def serves_wide(dtype: DTypeLike) -> bool:
+    """Tell whether there are kernels that compute in this type.
 
     Parameters
     ----------
@@ -116,7 +134,7 @@ def serves(dtype: DTypeLike) -> bool:
     bool
         True for float32 and float64 in native byte order, unless the variant in use is `reference`.
     """
-    return dtype in _served
+    return dtype in _WIDE and _variant != "reference"
 
 
 @contextmanager
@@ -149,7 +167,7 @@ def rows_forward(
     Parameters
     ----------
     x : numpy.ndarray
-        (rows, columns), float32 or float64.
+        (rows, columns), float16, bfloat16, float32 or float64.
     gamma, beta : numpy.ndarray or None
         (groups, entries) float64, unit of y; both sizes divide those of x. Row i goes by line `i % groups`, column j by
         entry `j // (columns // entries)`. None means 1 and 0.
@@ -193,7 +211,7 @@ def rows_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (rows, columns), float32 or float64.
+        (rows, columns), float16, bfloat16, float32 or float64.
     gamma : numpy.ndarray or None
         As in `rows_forward`.
     statistics : Statistics
@@ -227,7 +245,7 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
     Parameters
     ----------
     x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     weights : numpy.ndarray or None
         (outer, inner) float64, finite and >= 0: how often each entry counts, in every channel. None means once. What is
         NaN or Inf under a weight of 0 is missing: y and dx are 0 there, and dy counts for nothing.
@@ -316,7 +334,7 @@ def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: 
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     weights : numpy.ndarray or None
         As in `channels_statistics`; they only say what is missing.
     statistics : Statistics
@@ -386,7 +404,7 @@ def channels_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     weights : numpy.ndarray or None
         As in `channels_statistics`.
     gamma : numpy.ndarray or None
@@ -429,7 +447,7 @@ def channels_apply_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     gamma : numpy.ndarray or None
         (channels,) float64. None means 1.
     weights, mean, mean_low, rstd
@@ -496,13 +514,12 @@ def _total(weights: Entries | None) -> float:
 
 
 def _choose(name: str, who: str) -> None:
-    global _served, _variant
+    global _variant
     if name not in VARIANTS:
         message = f"{who}: expected one of {', '.join(VARIANTS)}, got {name!r}. Only these can run here."
         raise ValueError(f"{message} The native module is absent: {reason}" if reason else message)
     if name != "reference":
         native.use(name)
-    _served = () if name == "reference" else _KERNEL_DTYPES
     _variant = name
 
 

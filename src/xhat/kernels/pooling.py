@@ -20,7 +20,7 @@ _MOST_ENTRIES = 255
 
 def serves(dtype: DTypeLike, size: Pair) -> bool:
     """Tell whether there is a kernel for arrays of this type and windows of this size (rows, columns)."""
-    return kernels.serves(dtype) and math.prod(size) <= _MOST_ENTRIES
+    return kernels.serves_wide(dtype) and math.prod(size) <= _MOST_ENTRIES
 
 
 def max_forward(x: Numbers, size: Pair, stride: Pair, padding: Pair, out: Numbers) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ def rows_forward(
     Parameters
     ----------
     x : numpy.ndarray
-        Any shape, float32 or float64, any strides.
+        Any shape and strides, a type that `kernels.serves`.
     gamma, beta : numpy.ndarray or None
         Any floating type and shape with as many entries as `shape`. None means 1 and 0.
     eps, centred
@@ -75,7 +75,7 @@ def rows_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        Any shape, float32 or float64, any strides.
+        Any shape and strides, a type that `kernels.serves`.
     gamma, shape, centred
         As `rows_forward` takes them.
     statistics : Statistics
