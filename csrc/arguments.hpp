@@ -117,6 +117,14 @@ class Arguments {
     return object.is_none() ? nullptr : entries(name, object, size);
   }
 
+  // A parameter of one entry for each channel, of any floating type, or null for None.
+  const double* parameter(const char* name, nb::handle object, Index size) {
+    if (object.is_none()) return nullptr;
+    Array& array = add(name, object, Access::read);
+    array.expect_size(size);
+    return array.doubles();
+  }
+
   // A float64 array (rows, columns), or null for None.
   const double* matrix_or_none(const char* name, nb::handle object, Index rows, Index columns) {
     if (object.is_none()) return nullptr;
@@ -126,23 +134,17 @@ class Arguments {
     return array.data<double>();
   }
 
-  // A float64 array (groups, entries) that divides x (rows, columns); all of them in one call have one shape.
-  double* lines(const char* name, nb::handle object, const Array& x, RowsShape& shape, Access access = Access::read) {
-    const Array& array = add(name, object, access);
-    array.expect_float64();
-    if (lines_) {
-      array.expect_shape_of(*lines_);
-    } else {
-      array.expect_divides(x);
-      shape.groups = array.size(0);
-      shape.entries = array.size(1);
-      lines_ = &array;
-    }
-    return array.data<double>();
+  // A parameter (groups, entries) that divides x (rows, columns), of any floating type, or null for None; all lines of
+  // one call have one shape.
+  const double* lines_or_none(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
+    return object.is_none() ? nullptr : line(name, object, x, shape, Access::read).doubles();
   }
 
-  const double* lines_or_none(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
-    return object.is_none() ? nullptr : lines(name, object, x, shape);
+  // Lines to write to, in float64.
+  double* lines(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
+    const Array& array = line(name, object, x, shape, Access::write);
+    array.expect_float64();
+    return array.data<double>();
   }
 
   Statistics statistics(nb::handle mean, nb::handle mean_low, nb::handle var, nb::handle rstd, Index size) {
@@ -164,7 +166,7 @@ class Arguments {
     expect_outputs_apart();
     const Variant& variant = variant_in_use();
     without_lock([&] {
-      if (x.is_float32())
+      if (x.type() == Type::float32)
         function(variant.float32, float{});
       else
         function(variant.float64, double{});
@@ -187,7 +189,20 @@ class Arguments {
                            ". Make them fit x.").c_str());
   }
 
-  const Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
+  Array& line(const char* name, nb::handle object, const Array& x, RowsShape& shape, Access access) {
+    Array& array = add(name, object, access);
+    if (lines_) {
+      array.expect_shape_of(*lines_);
+    } else {
+      array.expect_divides(x);
+      shape.groups = array.size(0);
+      shape.entries = array.size(1);
+      lines_ = &array;
+    }
+    return array;
+  }
+
+  Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
     return arrays_.at(count_++).emplace(who_, name, object, access, element);
   }
 

@@ -4,15 +4,22 @@
 #include <nanobind/nanobind.h>
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "kernels.hpp"
+#include "workspace.hpp"
 
 namespace xhat {
 
 enum class Access { read, write };
 enum class Element { floating, index };    // float32 or float64; uint8
+enum class Type { float32, float64, float16, bfloat16, uint8 };    // a bfloat16 arrives as the uint16 of its bits
 
+// Once, before any Array is made. Raises ImportError.
+void import_numpy();
+
+// It borrows: the caller's arguments keep the array alive. Its shape is read only under the interpreter lock.
 class Array {
  public:
   // Raises TypeError unless `object` is an array of native float32 or float64 (or of uint8, as asked), ValueError
@@ -21,13 +28,12 @@ class Array {
   Array(const char* who, const char* name, nanobind::handle object, Access access,
         Element element = Element::floating);
 
-  ~Array();
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
-  bool is_float32() const { return view_.itemsize == sizeof(float); }
+  Type type() const { return type_; }
   Access access() const { return access_; }
-  Index size(int axis) const { return view_.shape[axis]; }
+  Index size(int axis) const { return sizes_[axis]; }
 
   // Each raises ValueError or TypeError if the array is not as expected.
   void expect_dimensions(int dimensions, const char* meaning) const;
@@ -41,16 +47,27 @@ class Array {
 
   template <class T>
   T* data() const {
-    return static_cast<T*>(view_.buf);
+    return static_cast<T*>(data_);
   }
+
+  // Its numbers in float64: its own memory, or a copy that lives as long as this.
+  const double* doubles();
 
  private:
   std::string expected() const;
+  std::string shape_text() const;
+  std::string type_text() const;
 
   const char* who_;
   const char* name_;
+  nanobind::handle object_;
   Access access_;
-  Py_buffer view_;
+  Type type_;
+  int dimensions_;
+  const Py_intptr_t* sizes_;
+  void* data_;
+  Index bytes_;
+  std::optional<Workspace> doubles_;
 };
 
 }  // namespace xhat

@@ -35,8 +35,8 @@ void rows_backward(nb::handle dy_, nb::handle x_, nb::handle gamma_, nb::handle 
                       arguments.entries("mean_low", mean_low_, shape.rows),
                       arguments.entries("rstd", rstd_, shape.rows)};
   const Array& out = arguments.like(x, "out", out_, Access::write);
-  double* const dgamma = arguments.lines("dgamma", dgamma_, x, shape, Access::write);
-  double* const dbeta = arguments.lines("dbeta", dbeta_, x, shape, Access::write);
+  double* const dgamma = arguments.lines("dgamma", dgamma_, x, shape);
+  double* const dbeta = arguments.lines("dbeta", dbeta_, x, shape);
   arguments.run(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.rows_backward(dy.data<T>(), x.data<T>(), gamma, centre, centred, out.data<T>(), dgamma, dbeta, shape);
@@ -59,6 +59,10 @@ class Channels : public Arguments {
 
   const double* each_or_none(const char* name, nb::handle object) {
     return entries_or_none(name, object, shape.channels);
+  }
+
+  const double* parameter(const char* name, nb::handle object) {
+    return Arguments::parameter(name, object, shape.channels);
   }
 
   Centre centre(nb::handle mean, nb::handle mean_low, nb::handle rstd) {
@@ -85,8 +89,8 @@ void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::hand
                       nb::handle out_, nb::handle mean_, nb::handle mean_low_, nb::handle var_, nb::handle rstd_) {
   Channels arguments("channels_forward", x_, weights_, total);
   arguments.expect_eps(eps);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
-  const double* const beta = arguments.each_or_none("beta", beta_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
+  const double* const beta = arguments.parameter("beta", beta_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
   const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, arguments.shape.channels);
   arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
@@ -99,8 +103,8 @@ void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::hand
 void channels_apply(nb::handle x_, nb::handle weights_, nb::handle gamma_, nb::handle beta_, nb::handle mean_,
                     nb::handle mean_low_, nb::handle rstd_, nb::handle out_) {
   Channels arguments("channels_apply", x_, weights_);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
-  const double* const beta = arguments.each_or_none("beta", beta_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
+  const double* const beta = arguments.parameter("beta", beta_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
   arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
@@ -130,7 +134,7 @@ void channels_gradient(nb::handle dy_, nb::handle x_, nb::handle weights_, doubl
   Channels arguments("channels_gradient", x_, weights_);
   arguments.weights.total = total;    // of all parts of the batch
   const Array& dy = arguments.like(arguments.x, "dy", dy_);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   const double* const dgamma = arguments.each("dgamma", dgamma_);
   const double* const dbeta = arguments.each("dbeta", dbeta_);
@@ -148,7 +152,7 @@ void backward(const char* who, Kernel kernel, nb::handle dy_, nb::handle x_, nb:
               nb::handle dgamma_, nb::handle dbeta_) {
   Channels arguments(who, x_, weights_, total);
   const Array& dy = arguments.like(arguments.x, "dy", dy_);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
   double* const dgamma = arguments.each("dgamma", dgamma_, Access::write);

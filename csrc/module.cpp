@@ -3,11 +3,13 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "array.hpp"
 #include "bindings.hpp"
 #include "parallel.hpp"
 #include "variants.hpp"
 
 NB_MODULE(_native, m) {
+  xhat::import_numpy();
   m.def("variants", xhat::variants);
   m.def("use", xhat::use);
   m.def("set_num_threads", xhat::set_num_threads);

@@ -100,26 +100,48 @@ def test_none_and_strangers(function, name):
 @pytest.mark.parametrize(("function", "name"), ARRAYS)
 @pytest.mark.parametrize(
     ("dtype", "text"),
-    [("f2", "e"), ("i4", "i"), ("i8", "l"), (">f8", ">d"), ("?", "?"), ("c8", "Zf"), ("O", "O")],
+    [
+        ("f2", "float16"),
+        ("u2", "uint16"),
+        ("u1", "uint8"),
+        ("i4", "int32"),
+        (">f8", ">f8"),
+        ("?", "bool"),
+        ("c8", "complex64"),
+        ("O", "object"),
+        ("f8,f4", "[('f0', '<f8'), ('f1', '<f4')]"),
+    ],
 )
 def test_other_types(function, name, dtype, text):
     refuse(
         function,
         TypeError,
-        f"{function}: expected {name} of native float32 or float64, got buffer format '{text}'. "
-        "Convert it with astype.",
+        f"{function}: expected {name} of native float32 or float64, got {text}. Convert it with astype.",
         **{name: np.zeros(shape_of(function, name), dtype)},
     )
 
 
-@pytest.mark.parametrize(("function", "name"), PARAMETERS)
-def test_parameters_and_statistics_are_float64(function, name):
+@pytest.mark.parametrize(("function", "name"), [(f, name) for f, name in PARAMETERS if name not in ("gamma", "beta")])
+def test_statistics_and_sums_are_float64(function, name):
     refuse(
         function,
         TypeError,
         f"{function}: expected {name} of float64, got float32. Convert it with astype.",
         **{name: np.zeros(shape_of(function, name), np.float32)},
     )
+
+
+@pytest.mark.parametrize("function", [f for f, name in PARAMETERS if name == "gamma"])
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_parameters_are_widened(function, kind):
+    arrays, wide = good(function), good(function)
+    for name in {"gamma", "beta"} & arrays.keys():
+        arrays[name] = arrays[name].astype(np.float32).astype(kind)
+        wide[name] = arrays[name].astype(np.float64)
+    getattr(native, function)(**arrays)
+    getattr(native, function)(**wide)
+    for name in written(function):
+        np.testing.assert_array_equal(arrays[name], wide[name])
 
 
 @pytest.mark.parametrize(("function", "name"), LIKE_X)
