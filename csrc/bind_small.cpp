@@ -227,18 +227,24 @@ struct LastAxesView : RowsView {
   }
 };
 
-// Rows are groups of channels, or with None for `groups` the channels, of each sample; channels are on axis 1.
+// Rows are groups of channels of each sample, or each channel of it; channels are on axis 1.
 struct GroupsView : RowsView {
   long groups;
 
-  bool find(nb::handle x, nb::handle groups_, nb::handle axis_) {
+  bool find(nb::handle x, nb::handle groups_, nb::handle axis) {
+    return find_integer(groups_, groups) && groups > 0 && find(x, axis);
+  }
+
+  bool find_each(nb::handle x, nb::handle axis) {
+    groups = sizes_of(x).count < 2 ? 1 : sizes_of(x).first[1];
+    return find(x, axis);
+  }
+
+ private:
+  bool find(nb::handle x, nb::handle axis_) {
     const auto [dimensions, sizes] = sizes_of(x);
     int axis;
-    if (dimensions < 2 || !find_axis(axis_, dimensions, axis) || axis != 1) return false;
-    if (groups_.is_none())
-      groups = sizes[1];
-    else if (!find_integer(groups_, groups) || groups < 1 || sizes[1] % groups != 0)
-      return false;
+    if (dimensions < 2 || !find_axis(axis_, dimensions, axis) || axis != 1 || sizes[1] % groups != 0) return false;
     sizes_of_statistics[0] = sizes[0];
     sizes_of_statistics[1] = groups;
     parameters = {1, sizes + 1};
@@ -348,6 +354,13 @@ nb::object groups_forward(nb::handle x, nb::handle gamma, nb::handle beta, nb::h
   return result.with(x, gamma, beta, view.groups, 1);
 }
 
+nb::object instances_forward(nb::handle x, nb::handle gamma, nb::handle beta, nb::handle eps, nb::handle axis) {
+  GroupsView view;
+  Normalized result;
+  if (!is_input(x) || !view.find_each(x, axis) || !forward(view, x, gamma, beta, eps, result)) return nb::none();
+  return result.with(x, gamma, beta, 1);
+}
+
 // Whether a saved count is that of the values of each channel.
 bool is_count(nb::handle object, Index count) {
   long value;
@@ -382,6 +395,14 @@ nb::object groups_backward(nb::handle dy, nb::args saved) {
   return backward(view, dy, saved);
 }
 
+nb::object instances_backward(nb::handle dy, nb::args saved) {
+  if (saved.size() != 8) return nb::none();
+  GroupsView view;
+  const nb::handle x = saved[0];
+  if (!is_input(x) || !view.find_each(x, saved[7])) return nb::none();
+  return backward(view, dy, saved);
+}
+
 }  // namespace
 
 void bind_small(nb::module_& m) {
@@ -392,9 +413,12 @@ void bind_small(nb::module_& m) {
         "axis"_a.none(), "centred"_a);
   m.def("small_groups_forward", groups_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(), "eps"_a.none(),
         "groups"_a.none(), "axis"_a.none());
+  m.def("small_instances_forward", instances_forward, "x"_a.none(), "gamma"_a.none(), "beta"_a.none(),
+        "eps"_a.none(), "axis"_a.none());
   m.def("small_channels_backward", channels_backward, "dy"_a.none(), "saved"_a);
   m.def("small_rows_backward", rows_backward, "dy"_a.none(), "centred"_a, "saved"_a);
   m.def("small_groups_backward", groups_backward, "dy"_a.none(), "saved"_a);
+  m.def("small_instances_backward", instances_backward, "dy"_a.none(), "saved"_a);
 }
 
 }  // namespace xhat

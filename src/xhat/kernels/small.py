@@ -104,8 +104,7 @@ def groups_forward(
     Parameters
     ----------
     x, gamma, beta, eps, groups, axis : object
-        The axis of the channels is 1; gamma and beta have the shape (channels,). None for `groups` means one per
-        channel.
+        The axis of the channels is 1; gamma and beta have the shape (channels,).
 
     Returns
     -------
@@ -131,3 +130,37 @@ def groups_backward(dy: object, *saved: object) -> Gradients | None:
         dx, dgamma, dbeta.
     """
     return None if kernels.variant() == "reference" else kernels.native.small_groups_backward(dy, *saved)
+
+
+def instances_forward(x: object, gamma: object, beta: object, eps: object, axis: object) -> Normalized | None:
+    """Normalize each channel of each sample.
+
+    Parameters
+    ----------
+    x, gamma, beta, eps, axis : object
+        The axis of the channels is 1; gamma and beta have the shape (channels,).
+
+    Returns
+    -------
+    tuple or None
+        y, and what to save: the common entries, statistics (samples, channels), and the axis.
+    """
+    if kernels.variant() == "reference":
+        return None
+    return kernels.native.small_instances_forward(x, gamma, beta, eps, axis)
+
+
+def instances_backward(dy: object, *saved: object) -> Gradients | None:
+    """Return the gradients of `instances_forward`.
+
+    Parameters
+    ----------
+    dy, *saved : object
+        The gradient of y, and what was saved.
+
+    Returns
+    -------
+    tuple or None
+        dx, dgamma, dbeta.
+    """
+    return None if kernels.variant() == "reference" else kernels.native.small_instances_backward(dy, *saved)

@@ -173,10 +173,9 @@ def forward(
     [[[-1. 1.]
       [-1. 1.]]] [[2. 4.]] [[ 1. 16.]]
     """
-    done = small.groups_forward(x, gamma, beta, eps, None, channel_axis) if out is None else None
+    done = small.instances_forward(x, gamma, beta, eps, channel_axis) if out is None else None
     if done is not None:
-        y, (*saved, _, axis) = done
-        return y, Cache(*saved, axis)
+        return done[0], Cache._make(done[1])
 
     who = "instance_norm.forward"
     given = x, gamma, beta
@@ -229,7 +228,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     >>> xhat.instance_norm.backward(np.array([[[3.0, 0.0, 0.0]]]), cache).dx.round(9)
     array([[[ 2., -2.,  0.]]])
     """
-    done = small.groups_backward(dy, *cache[:-1], None, *cache[-1:]) if type(cache) is Cache and out is None else None
+    done = small.instances_backward(dy, *cache) if type(cache) is Cache and out is None else None
     if done is not None:
         return Grads._make(done)
 

@@ -151,7 +151,7 @@ def forward(
     done = small.rows_forward(x, gamma, None, eps, axis, centred=False) if out is None else None
     if done is not None:
         y, (saved_x, saved_gamma, _, _, _, *statistics, axes) = done
-        return y, Cache(saved_x, saved_gamma, *statistics, axes)
+        return y, Cache._make((saved_x, saved_gamma, *statistics, axes))
 
     who = "rms_norm.forward"
     given = x, gamma
