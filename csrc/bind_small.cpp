@@ -1,8 +1,7 @@
 // The norms on small arrays: one call judges what it is given, allocates and computes.
 //
 // It answers None wherever anything is not as in the usual call (another type, shape, layout or setting, data out of
-// range), and has then done nothing: the layers' own way judges again, and has the words for it. The interpreter lock
-// is held: the work takes microseconds.
+// range), and has then done nothing: the layers' own way judges again, and has the words for it.
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
@@ -10,7 +9,7 @@
 
 #include <nanobind/nanobind.h>
 
-#include "array.hpp"
+#include "arguments.hpp"
 #include "bindings.hpp"
 #include "numpy.hpp"
 #include "variants.hpp"
@@ -20,7 +19,8 @@ namespace nb = nanobind;
 namespace xhat {
 namespace {
 
-constexpr Index kMostBytes = Index{1} << 16;    // beyond it, the cost of a call is a small part of the work
+constexpr Index kMostBytes = Index{1} << 18;    // beyond it, the cost of a call is a small part of the work
+constexpr Index kLockedBytes = Index{1} << 14;    // up to it, letting the interpreter lock go costs more than it gives
 
 struct Sizes {
   int count;
@@ -119,30 +119,27 @@ class Wide {
 // The gradient of a parameter, summed in float64 and given in its type; None if there is no parameter.
 class Total {
  public:
-  Total(nb::handle parameter, Sizes sizes) : parameter_(parameter), sizes_(sizes) {
-    if (wide()) result_ = new_array(sizes, NPY_DOUBLE);
-    else sums_.emplace(product(sizes.first, sizes.first + sizes.count));
+  Total(nb::handle parameter, Sizes sizes) : count_(product(sizes.first, sizes.first + sizes.count)) {
+    if (!parameter.is_none()) result_ = new_array(sizes, PyArray_TYPE(array_of(parameter)));
+    if (parameter.is_none() || is_type(parameter, NPY_FLOAT)) rounded_.emplace(count_);
   }
 
-  double* sums() { return wide() ? data_of<double>(result_) : sums_->data(); }
+  double* sums() { return rounded_ ? rounded_->data() : data_of<double>(result_); }
 
-  nb::object result() {
-    if (parameter_.is_none()) return nb::none();
-    if (wide()) return result_;
-    result_ = new_array(sizes_, NPY_FLOAT);
-    const double* const sums = sums_->data();
-    float* const to = data_of<float>(result_);
-    for (Index i = 0; i < PyArray_SIZE(array_of(result_)); ++i) to[i] = static_cast<float>(sums[i]);
+  nb::object result() const {
+    if (!result_.is_valid()) return nb::none();
+    if (rounded_) {
+      const double* const sums = rounded_->data();
+      float* const to = data_of<float>(result_);
+      for (Index i = 0; i < count_; ++i) to[i] = static_cast<float>(sums[i]);
+    }
     return result_;
   }
 
  private:
-  bool wide() const { return !parameter_.is_none() && is_type(parameter_, NPY_DOUBLE); }
-
-  nb::handle parameter_;
-  Sizes sizes_;
+  Index count_;
   nb::object result_;
-  std::optional<Workspace> sums_;
+  std::optional<Workspace> rounded_;
 };
 
 // How x is seen: what its parameters and statistics must be like, and the loop over it.
@@ -219,7 +216,8 @@ struct LastAxesView : RowsView {
     return true;
   }
 
-  nb::object axes(int dimensions) const {
+  nb::object axes() const {
+    const int dimensions = statistics.count;
     PyObject* const result = PyTuple_New(dimensions - kept);
     if (!result) throw nb::python_error();
     for (int i = kept; i < dimensions; ++i) PyTuple_SetItem(result, i - kept, PyLong_FromLong(i));
@@ -260,14 +258,22 @@ bool all_finite(nb::handle array) {
   return std::all_of(values, values + PyArray_SIZE(array_of(array)), [](double value) { return std::isfinite(value); });
 }
 
-// Calls function(kernels, zero) for the type of x; zero is of that type.
+// Calls function(kernels, zero) for the type of x; zero is of that type. It must not look at Python's objects: the
+// interpreter lock may be released meanwhile.
 template <class Function>
 void run(nb::handle x, const Function& function) {
   const Variant& variant = variant_in_use();
-  if (is_type(x, NPY_FLOAT))
-    function(variant.float32, float{});
+  const bool is_float = is_type(x, NPY_FLOAT);
+  const auto work = [&] {
+    if (is_float)
+      function(variant.float32, float{});
+    else
+      function(variant.float64, double{});
+  };
+  if (PyArray_NBYTES(array_of(x)) > kLockedBytes)
+    without_lock(work);
   else
-    function(variant.float64, double{});
+    work();
 }
 
 struct Normalized {
@@ -293,11 +299,14 @@ bool forward(const View& view, nb::handle x, nb::handle gamma, nb::handle beta, 
   const Wide wide_gamma(gamma), wide_beta(beta);
   const Statistics statistics{data_of<double>(mean), data_of<double>(mean_low), data_of<double>(var),
                               data_of<double>(rstd)};
+  const void* const from = data_of<void>(x);
+  void* const to = data_of<void>(y);
   run(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    view.forward(kernels, data_of<T>(x), wide_gamma.values(), wide_beta.values(), eps, data_of<T>(y), statistics);
+    view.forward(kernels, static_cast<const T*>(from), wide_gamma.values(), wide_beta.values(), eps,
+                 static_cast<T*>(to), statistics);
   });
-  return is_type(x, NPY_FLOAT) || all_finite(var);
+  return is_type(y, NPY_FLOAT) || all_finite(var);
 }
 
 // (dx, dgamma, dbeta), or None if the call is not a usual one. saved: x, which has been judged, gamma, beta, mean,
@@ -322,10 +331,13 @@ nb::object backward(const View& view, nb::handle dy, const nb::args& saved, bool
   }
   const Centre centre{centred ? data_of<double>(mean) : zeros->data(),
                       centred ? data_of<double>(mean_low) : zeros->data(), data_of<double>(rstd)};
+  const void *const above = data_of<void>(dy), *const from = data_of<void>(x);
+  void* const to = data_of<void>(dx);
+  double *const dgamma_sums = dgamma.sums(), *const dbeta_sums = dbeta.sums();
   run(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    view.backward(kernels, data_of<T>(dy), data_of<T>(x), wide_gamma.values(), centre, data_of<T>(dx), dgamma.sums(),
-                  dbeta.sums());
+    view.backward(kernels, static_cast<const T*>(above), static_cast<const T*>(from), wide_gamma.values(), centre,
+                  static_cast<T*>(to), dgamma_sums, dbeta_sums);
   });
   return nb::make_tuple(dx, dgamma.result(), dbeta.result());
 }
@@ -343,7 +355,7 @@ nb::object rows_forward(nb::handle x, nb::handle gamma, nb::handle beta, nb::han
   Normalized result;
   view.centred = centred;
   if (!is_input(x) || !view.find(x, axis) || !forward(view, x, gamma, beta, eps, result)) return nb::none();
-  return result.with(x, gamma, beta, view.axes(sizes_of(x).count));
+  return result.with(x, gamma, beta, view.axes());
 }
 
 nb::object groups_forward(nb::handle x, nb::handle gamma, nb::handle beta, nb::handle eps, nb::handle groups,

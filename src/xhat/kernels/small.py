@@ -4,7 +4,7 @@ One native call judges what it is given, allocates and computes. It answers None
 type, layout, size or setting, entries that do not fit each other, data out of range. Nothing has been done then, and
 the layer goes its own way, which judges again and has the words for it. Where both serve, their bits are the same.
 
-Usual are plain NumPy arrays of native float32 or float64, C-contiguous and aligned; an x of up to 64 KiB; gamma and
+Usual are plain NumPy arrays of native float32 or float64, C-contiguous and aligned; an x of up to 256 KiB; gamma and
 beta of either type, or None; an eps that is a float; axes and counts that are integers.
 
 A forward pass returns y and what to save: x, gamma, beta, mean, mean_low, var, rstd, and then what its loop was told,
