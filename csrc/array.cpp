@@ -1,14 +1,13 @@
 #include "array.hpp"
 
-#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
-#include <numpy/arrayobject.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <string>
+
+#define XHAT_IMPORTS_NUMPY
+#include "numpy.hpp"
 
 namespace nb = nanobind;
 

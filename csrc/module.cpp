@@ -15,6 +15,7 @@ NB_MODULE(_native, m) {
   m.def("set_num_threads", xhat::set_num_threads);
   m.def("get_num_threads", xhat::get_num_threads);
   xhat::bind_norms(m);
+  xhat::bind_small(m);
   xhat::bind_windows(m);
   xhat::bind_copying(m);
 }

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 _Numbers: TypeAlias = NDArray[np.floating[Any]]
 _Entries: TypeAlias = NDArray[np.float64]
 _Pair: TypeAlias = tuple[int, int]
+_Normalized: TypeAlias = tuple[Any, tuple[Any, ...]]
+_Gradients: TypeAlias = tuple[Any, Any, Any]
 
 def variants() -> list[str]: ...
 def use(name: str) -> None: ...
@@ -13,8 +15,8 @@ def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def rows_forward(
     x: _Numbers,
-    gamma: _Entries | None,
-    beta: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
     eps: float,
     centred: bool,
     out: _Numbers,
@@ -26,7 +28,7 @@ def rows_forward(
 def rows_backward(
     dy: _Numbers,
     x: _Numbers,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries,
     rstd: _Entries,
@@ -49,8 +51,8 @@ def channels_forward(
     x: _Numbers,
     weights: _Entries | None,
     total: float,
-    gamma: _Entries | None,
-    beta: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
     eps: float,
     out: _Numbers,
     mean: _Entries,
@@ -61,8 +63,8 @@ def channels_forward(
 def channels_apply(
     x: _Numbers,
     weights: _Entries | None,
-    gamma: _Entries | None,
-    beta: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -83,7 +85,7 @@ def channels_gradient(
     x: _Numbers,
     weights: _Entries | None,
     total: float,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -96,7 +98,7 @@ def channels_backward(
     x: _Numbers,
     weights: _Entries | None,
     total: float,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -108,7 +110,7 @@ def channels_apply_backward(
     dy: _Numbers,
     x: _Numbers,
     weights: _Entries | None,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -125,3 +127,17 @@ def max_pool_forward(
 def max_pool_backward(
     dy: _Numbers, argmax: NDArray[np.uint8], out: _Numbers, size: _Pair, stride: _Pair, padding: _Pair
 ) -> None: ...
+def small_channels_forward(x: object, gamma: object, beta: object, eps: object, axis: object) -> _Normalized | None: ...
+def small_channels_backward(dy: object, *saved: object) -> _Gradients | None: ...
+def small_rows_forward(
+    x: object, gamma: object, beta: object, eps: object, axis: object, centred: bool
+) -> _Normalized | None: ...
+def small_rows_backward(dy: object, centred: bool, *saved: object) -> _Gradients | None: ...
+def small_groups_forward(
+    x: object, gamma: object, beta: object, eps: object, groups: object, axis: object
+) -> _Normalized | None: ...
+def small_groups_backward(dy: object, *saved: object) -> _Gradients | None: ...
+def small_instances_forward(
+    x: object, gamma: object, beta: object, eps: object, axis: object
+) -> _Normalized | None: ...
+def small_instances_backward(dy: object, *saved: object) -> _Gradients | None: ...

@@ -18,10 +18,10 @@ once; the bits of the results depend neither on the number of threads nor on the
 or channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
 
 Windows that move over images have rooms of their own: `convolution`, whose products are BLAS's in the type of x, and
-`pooling`. They take float32 and float64. `strided` serves rows that lie otherwise in memory, `elementwise` what NumPy
-needs help with.
+`pooling`; they take float32 and float64. `small` serves small arrays in one call, `strided` rows that lie otherwise in
+memory, `elementwise` what NumPy needs help with.
 
-Not covered yet: float64 data beyond about 1e154, whose squares overflow.
+float64 data whose squares leave the range of the type are measured in another unit: rstd is right, `var` may be Inf or 0.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def use(name: str) -> Generator[None]:
 
 
 def rows_forward(
-    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers, *, centred: bool = True
+    x: Numbers, gamma: Numbers | None, beta: Numbers | None, eps: float, out: Numbers, *, centred: bool = True
 ) -> Statistics:
     """Normalize each row into `out`.
 
@@ -169,8 +169,8 @@ def rows_forward(
     x : numpy.ndarray
         (rows, columns), float16, bfloat16, float32 or float64.
     gamma, beta : numpy.ndarray or None
-        (groups, entries) float64, unit of y; both sizes divide those of x. Row i goes by line `i % groups`, column j by
-        entry `j // (columns // entries)`. None means 1 and 0.
+        (groups, entries) of any floating type, unit of y; both sizes divide those of x. Row i goes by line
+        `i % groups`, column j by entry `j // (columns // entries)`. None means 1 and 0.
     eps : float
         Finite and >= 0, unit of x².
     out : numpy.ndarray
@@ -192,14 +192,14 @@ def rows_forward(
         finite and >= 0.
     """
     statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
+    native.rows_forward(x, _taken(gamma), _taken(beta), eps, centred, out, *statistics)
     return statistics
 
 
 def rows_backward(
     dy: Numbers,
     x: Numbers,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     statistics: Statistics,
     out: Numbers,
     *,
@@ -235,7 +235,7 @@ def rows_backward(
     """
     dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, centred, out, dgamma, dbeta)
+    native.rows_backward(dy, x, _taken(gamma), mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -270,8 +270,8 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
 def channels_forward(
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
-    beta: Entries | None,
+    gamma: Numbers | None,
+    beta: Numbers | None,
     eps: float,
     out: Numbers,
 ) -> Statistics:
@@ -282,7 +282,7 @@ def channels_forward(
     x, weights, eps
         As in `channels_statistics`.
     gamma, beta : numpy.ndarray or None
-        (channels,) float64, unit of y. None means 1 and 0.
+        (channels,) of any floating type, unit of y. None means 1 and 0.
     out : numpy.ndarray
         Like x. Receives y.
 
@@ -297,15 +297,15 @@ def channels_forward(
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
+    native.channels_forward(x, weights, _total(weights), _taken(gamma), _taken(beta), eps, out, *statistics)
     return statistics
 
 
 def channels_apply(
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
-    beta: Entries | None,
+    gamma: Numbers | None,
+    beta: Numbers | None,
     mean: Entries,
     mean_low: Entries | None,
     rstd: Entries,
@@ -325,7 +325,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
+    native.channels_apply(x, weights, _taken(gamma), _taken(beta), mean, mean_low, rstd, out)
 
 
 def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
@@ -360,7 +360,7 @@ def channels_gradient(
     dy: Numbers,
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     statistics: Statistics,
     dgamma: Entries,
     dbeta: Entries,
@@ -374,7 +374,7 @@ def channels_gradient(
     dy, x, weights, statistics
         As in `channels_sums`; the weights are those of this part.
     gamma : numpy.ndarray or None
-        (channels,) float64. None means 1.
+        (channels,) of any floating type. None means 1.
     dgamma, dbeta : numpy.ndarray
         (channels,) float64, from `channels_sums`, added up over all parts.
     total : float
@@ -388,14 +388,14 @@ def channels_gradient(
         As `rows_forward`.
     """
     mean, mean_low, _, rstd = statistics
-    native.channels_gradient(dy, x, weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, out)
+    native.channels_gradient(dy, x, weights, total, _taken(gamma), mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
     dy: Numbers,
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     statistics: Statistics,
     out: Numbers,
 ) -> tuple[Entries, Entries]:
@@ -408,7 +408,7 @@ def channels_backward(
     weights : numpy.ndarray or None
         As in `channels_statistics`.
     gamma : numpy.ndarray or None
-        (channels,) float64. None means 1.
+        (channels,) of any floating type. None means 1.
     statistics : Statistics
         From `channels_forward`.
     out : numpy.ndarray
@@ -426,7 +426,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, _total(weights), _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -434,7 +434,7 @@ def channels_apply_backward(
     dy: Numbers,
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     mean: Entries,
     mean_low: Entries | None,
     rstd: Entries,
@@ -449,7 +449,7 @@ def channels_apply_backward(
     dy, x : numpy.ndarray
         (outer, channels, inner), float16, bfloat16, float32 or float64.
     gamma : numpy.ndarray or None
-        (channels,) float64. None means 1.
+        (channels,) of any floating type. None means 1.
     weights, mean, mean_low, rstd
         As given to `channels_apply`.
     out : numpy.ndarray
@@ -466,7 +466,7 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_apply_backward(dy, x, weights, _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -507,6 +507,11 @@ def get_num_threads() -> int:
 
 def _empty_statistics(n: int) -> Statistics:
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+
+
+def _taken(parameter: Numbers | None) -> Numbers | None:
+    """Return a parameter in a type that the native functions take, and widen."""
+    return parameter if parameter is None or parameter.dtype.char in "fd" else parameter.astype(np.float64)
 
 
 def _total(weights: Entries | None) -> float:

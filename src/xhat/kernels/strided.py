@@ -54,7 +54,7 @@ def rows_forward(
     """
     rows = _room(out, kept)
     statistics = kernels.rows_forward(
-        _matrix(x, kept), _wide(gamma, shape), _wide(beta, shape), eps, rows, centred=centred
+        _matrix(x, kept), _lines(gamma, shape), _lines(beta, shape), eps, rows, centred=centred
     )
     _put_back(rows, out)
     return Statistics(*(values.reshape(x.shape[:kept]) for values in statistics))
@@ -97,7 +97,7 @@ def rows_backward(
     flat = Statistics(*(values.reshape(-1) for values in statistics))
     rows = _room(out, kept)
     gradients = kernels.rows_backward(
-        _matrix(dy, kept), _matrix(x, kept), _wide(gamma, shape), flat, rows, shape=shape, centred=centred
+        _matrix(dy, kept), _matrix(x, kept), _lines(gamma, shape), flat, rows, shape=shape, centred=centred
     )
     _put_back(rows, out)
     return gradients
@@ -122,5 +122,5 @@ def _put_back(rows: Numbers, out: Numbers) -> None:
         out[...] = rows.reshape(out.shape)
 
 
-def _wide(parameter: Numbers | None, shape: tuple[int, int]) -> Entries | None:
-    return None if parameter is None else parameter.reshape(shape).astype(np.float64, copy=False)
+def _lines(parameter: Numbers | None, shape: tuple[int, int]) -> Numbers | None:
+    return None if parameter is None else parameter.reshape(shape)
