@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         buffer = kernels.native.Buffer(size)
     except MemoryError:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, buffer)
+    return np.ndarray(shape, dtype, cast("memoryview", buffer))  # any buffer will do
 
 
 def set_idle_memory(limit: SupportsIndex) -> None:

@@ -69,24 +69,27 @@ def _begin_as_worker(_: object = None) -> None:
     set_num_threads(_wish() or 1)
 
 
-def _begin() -> None:
+def _is_worker() -> bool:
+    """Tell whether multiprocessing made this process, or is about to: then it is imported on behalf of a task."""
     process = sys.modules.get("multiprocessing.process")
-    if process and process.parent_process() is not None:
+    if not process:
+        return False
+    return process.parent_process() is not None or getattr(process.current_process(), "_inheriting", False)
+
+
+def _begin() -> None:
+    if _is_worker():
         _begin_as_worker()
     else:
         set_num_threads(_wish() or min(granted.cpus(), MOST_THREADS))
 
 
 def _expect_to_be_a_worker() -> None:
-    """Have multiprocessing call us when it makes a worker of this process.
-
-    That is later than the fork, and in a spawned process later than the import of what its task needs.
-    """
+    """Have multiprocessing call us when it makes a worker of this forked process, which is later than the fork."""
     if util := sys.modules.get("multiprocessing.util"):
         util.register_after_fork(_begin_as_worker, _begin_as_worker)
 
 
 _begin()
-_expect_to_be_a_worker()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_expect_to_be_a_worker)
