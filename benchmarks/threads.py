@@ -60,25 +60,26 @@ def beside_blas(norms: dict[str, Callable], rounds: int, times: int) -> None:
 
 def crossover(threads: int, sizes: tuple[tuple[int, int], ...], rounds: int) -> None:
     """Print the time on one thread over that on several."""
-    print(
-        f"\n{'numbers':>9}{'batch 1':>11}{f'batch {threads}':>11}{'ratio':>7}{'layer 1':>11}{f'layer {threads}':>11}{'ratio':>7}"
-    )
+    heads = "".join(f"{f'{norm} 1':>11}{f'{norm} {threads}':>11}{'ratio':>7}" for norm in ("batch", "layer"))
+    print(f"\n{'numbers':>9}{heads}")
     for shape in sizes:
         x = np.random.default_rng(0).standard_normal(shape, np.float32)
         y = np.zeros_like(x)
+        images, images_out = x[:, :, None], y[:, :, None]
         line = f"{x.size:9}"
-        for view, forward in (
-            ((*shape, 1), lambda x, y: kernels.channels_forward(x, None, None, None, 1e-5, y)),
-            (shape, lambda x, y: kernels.rows_forward(x, None, None, 1e-5, y)),
+        for norm in (
+            lambda x=images, y=images_out: kernels.channels_forward(x, None, None, None, 1e-5, y),
+            lambda x=x, y=y: kernels.rows_forward(x, None, None, 1e-5, y),
         ):
 
-            def work(count, x=x.reshape(view), y=y.reshape(view), forward=forward):
+            def work(count, norm=norm):
                 if count != xhat.get_num_threads():
                     xhat.set_num_threads(count)
-                forward(x, y)
+                norm()
 
-            took = medians({"1": lambda: work(1), "n": lambda: work(threads)}, rounds, max(3, 2**20 // x.size))
-            line += f"{took['1'] * 1e6:11.1f}{took['n'] * 1e6:11.1f}{took['1'] / took['n']:7.2f}"
+            contenders = {"one": lambda work=work: work(1), "several": lambda work=work: work(threads)}
+            took = medians(contenders, rounds, max(3, 2**20 // x.size))
+            line += f"{took['one'] * 1e6:11.1f}{took['several'] * 1e6:11.1f}{took['one'] / took['several']:7.2f}"
         print(line, flush=True)
 
 

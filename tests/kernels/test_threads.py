@@ -36,6 +36,12 @@ expected = compute()
 """
 
 
+@pytest.fixture(autouse=True)
+def soak_is_asked_for(request):
+    if request.node.get_closest_marker("soak") and "soak" not in request.config.option.markexpr:
+        pytest.skip("asked for by -m soak")
+
+
 def finishes(code, tmp_path, seconds=60, threads=""):
     """Run a script in its own process: it must end by itself, and well."""
     script = tmp_path / "script.py"
