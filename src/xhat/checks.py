@@ -15,6 +15,8 @@ from typing import Any, TypeAlias, TypeGuard, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from xhat.kernels import memory
+
 Array: TypeAlias = NDArray[Any]
 Dtype: TypeAlias = np.dtype[Any]
 
@@ -123,7 +125,7 @@ def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inpu
     `inputs` are the caller's own arguments: what lies differently in memory was copied, but must not be overwritten.
     """
     if out is None:
-        return np.empty(shape, dtype)
+        return memory.empty(shape, dtype)
     if not _is_array(out) or isinstance(out, np.ma.MaskedArray) or out.dtype != dtype:
         got = str(out.dtype) if type(out) is np.ndarray else type(out).__name__
         raise TypeError(f"{who}: expected out as an array of type {dtype}, got {got}. Make it with numpy.empty_like.")

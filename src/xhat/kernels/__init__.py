@@ -19,17 +19,17 @@ or channel. Where `serves(dtype)` says no, there is no kernel: the layer's own N
 
 Windows that move over images have rooms of their own: `convolution`, whose products are BLAS's in the type of x, and
 `pooling`; they take float32 and float64. `small` serves small arrays in one call, `strided` rows that lie otherwise in
-memory, `elementwise` what NumPy needs help with.
+memory, `elementwise` what NumPy needs help with. `threads` and `memory` are what all of them work with; `granted` is
+what the system allows of both.
 
 float64 data whose squares leave the range of the type are measured in another unit: rstd is right, `var` may be Inf or 0.
 """
 
 from __future__ import annotations
 
-import operator
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -45,8 +45,13 @@ except ImportError as error:
     native = cast("Any", None)
     reason = str(error)
 
+# After the native module, which they look for here.
+from xhat.kernels.memory import Memory, get_memory, set_idle_memory
+from xhat.kernels.threads import get_num_threads, set_num_threads
+
 __all__ = [
     "VARIANTS",
+    "Memory",
     "Statistics",
     "channels_apply",
     "channels_apply_backward",
@@ -55,12 +60,14 @@ __all__ = [
     "channels_gradient",
     "channels_statistics",
     "channels_sums",
+    "get_memory",
     "get_num_threads",
     "reason",
     "rows_backward",
     "rows_forward",
     "serves",
     "serves_wide",
+    "set_idle_memory",
     "set_num_threads",
     "use",
     "variant",
@@ -71,8 +78,6 @@ Entries: TypeAlias = NDArray[np.float64]
 
 VARIANTS: tuple[str, ...] = ("reference", *(native.variants() if native else ()))
 """What can run here, slowest first. `reference` is the layers' own NumPy code."""
-
-MOST_THREADS = 1024
 
 _WIDE = (np.dtype(np.float32), np.dtype(np.float64))
 _HALF = np.dtype(np.float16)
@@ -470,41 +475,6 @@ def channels_apply_backward(
     return dgamma, dbeta
 
 
-def set_num_threads(n: SupportsIndex) -> None:
-    """Set how many threads a kernel may use, in the whole process. The results do not depend on it.
-
-    Parameters
-    ----------
-    n : int
-        From 1 to 1024. At the start: OMP_NUM_THREADS if it is a positive integer, else the CPUs granted to
-        the process.
-
-    Raises
-    ------
-    TypeError
-        If n is not an integer.
-    ValueError
-        If n is out of range.
-    """
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(
-            f"set_num_threads: expected an integer, got {n!r} ({type(n).__name__}). Pass a number of threads."
-        ) from None
-    if not 1 <= count <= MOST_THREADS:
-        raise ValueError(
-            f"set_num_threads: expected n from 1 to {MOST_THREADS}, got {count}. Pass 1 for no other thread."
-        )
-    if native:
-        native.set_num_threads(count)
-
-
-def get_num_threads() -> int:
-    """Return how many threads a kernel may use; 1 where there are no kernels."""
-    return native.get_num_threads() if native else 1
-
-
 def _empty_statistics(n: int) -> Statistics:
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
@@ -528,23 +498,4 @@ def _choose(name: str, who: str) -> None:
     _variant = name
 
 
-def _granted_cpus() -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        # cgroup v2: "quota period" in microseconds, or "max period"
-        with open("/sys/fs/cgroup/cpu.max") as file:  # not pathlib: its import takes as long as five rooms of xhat
-            quota, period = file.read().split()
-        cpus = min(cpus, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return cpus
-
-
-def _first_num_threads() -> int:
-    wish = os.environ.get("OMP_NUM_THREADS", "")
-    wanted = int(wish) if wish.isascii() and wish.isdigit() and len(wish) < 10 else 0
-    return min(wanted or _granted_cpus(), MOST_THREADS)
-
-
 _choose(os.environ.get("XHAT_KERNELS") or VARIANTS[-1], "XHAT_KERNELS")
-set_num_threads(_first_num_threads())

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from xhat import kernels
-from xhat.kernels import Entries, Numbers, Statistics
+from xhat.kernels import Entries, Numbers, Statistics, memory
 
 
 def rows_forward(
@@ -114,7 +114,7 @@ def _matrix(values: Numbers, kept: int) -> Numbers:
 def _room(out: Numbers, kept: int) -> Numbers:
     """Return a matrix to write rows to: `out` itself where it lies right, else new memory."""
     shape = _matrix_shape(out.shape, kept)
-    return out.reshape(shape) if out.flags.c_contiguous else np.empty(shape, out.dtype)
+    return out.reshape(shape) if out.flags.c_contiguous else memory.empty(shape, out.dtype)
 
 
 def _put_back(rows: Numbers, out: Numbers) -> None:
