@@ -7,5 +7,6 @@ namespace xhat {
 
 void bind_norms(nanobind::module_& m);
 void bind_windows(nanobind::module_& m);
+void bind_updates(nanobind::module_& m);
 
 }  // namespace xhat

@@ -62,6 +62,29 @@ struct Planes {
   Index count() const { return groups * members * channels; }
 };
 
+enum class Rule { sgd, momentum, nesterov, rmsprop, adam };
+
+// A rule of an optimizer and its numbers, the same for all parameters; see updates.hpp. What a rule does not know is
+// not read.
+struct Update {
+  Rule rule;
+  double rate;
+  double decay[2];
+  double correction;
+  double eps;
+};
+
+// One parameter, its gradient and what the rule keeps of it (null where it keeps less). `kept` is the share that weight
+// decay leaves of it; `start` the number of entries of all parameters before it.
+template <class T>
+struct Parameter {
+  T* values;
+  const T* gradient;
+  T* memory[2];
+  double kept;
+  Index start, size;
+};
+
 template <class T>
 struct Kernels {
   void (*rows_forward)(const T* x, const double* gamma, const double* beta, double eps, bool centred, T* out,
@@ -91,6 +114,8 @@ struct Kernels {
   // x (planes, height, width), out, argmax (planes, windows); argmax counts within its window, of at most 255 entries
   void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
   void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
+  // the parameters may not overlap; each without entries or not
+  void (*update)(const Parameter<T>* parameters, Index count, const Update& update);
 };
 
 struct Variant {

@@ -14,4 +14,5 @@ NB_MODULE(_native, m) {
   m.def("get_num_threads", xhat::get_num_threads);
   xhat::bind_norms(m);
   xhat::bind_windows(m);
+  xhat::bind_updates(m);
 }

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -124,3 +125,15 @@ def max_pool_forward(
 def max_pool_backward(
     dy: _Numbers, argmax: NDArray[np.uint8], out: _Numbers, size: _Pair, stride: _Pair, padding: _Pair
 ) -> None: ...
+def update(
+    rule: str,
+    rate: float,
+    decay1: float,
+    decay2: float,
+    correction: float,
+    eps: float,
+    parameters: Sequence[_Numbers],
+    gradients: Sequence[_Numbers],
+    memory: Sequence[Sequence[_Numbers]],
+    kept: Sequence[float],
+) -> bool: ...

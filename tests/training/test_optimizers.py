@@ -78,7 +78,7 @@ def test_names_shapes_and_types(kind):
         optimizer.update({"w": w, "b": b}, {"w": w, "b": w}, 0.1)
     assert optimizer.steps == 0
     assert (w == 1).all()
-    optimizer.update({"w": w, "b": b}, {"w": np.ones((2, 3)), "b": np.zeros(3)}, 0.1)
+    optimizer.update({"w": w, "b": b}, {"w": np.ones((2, 3)), "b": np.zeros(3)}, 0.1, weights={"w"})
     assert w.dtype == np.float32
     assert (w < 1).all()
     assert (b == 1).all()

@@ -1,0 +1,130 @@
+// How optimizers change parameters: one pass over all parameters, their gradients and what is kept of them.
+//
+// All parameters together are one line of entries. Where a thread's piece of it ends changes no bits: every entry is
+// worked out alone, in double from the numbers as they are stored; each result is rounded once. What a rule keeps is
+// rounded before the step is made of it, so that the step follows from the numbers that are kept.
+#pragma once
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "lanes.hpp"
+#include "parallel.hpp"
+
+namespace xhat::XHAT_VARIANT {
+namespace {
+
+constexpr Index kUpdateGrain = 16384;    // entries worth a thread: some 10 us
+
+XHAT_INLINE inline Lanes operator/(Lanes a, const Lanes& b) {
+  for (Index p = 0; p < kParts; ++p) a.part[p] /= b.part[p];
+  return a;
+}
+
+XHAT_INLINE inline Lanes square_root(Lanes value) {
+  for (Index p = 0; p < kParts; ++p) {
+#if defined(__AVX512F__)
+    value.part[p] = _mm512_maskz_sqrt_pd(0xff, value.part[p]);    // GCC 12 warns of the plain one
+#elif defined(__AVX__)
+    value.part[p] = _mm256_sqrt_pd(value.part[p]);
+#elif defined(__SSE2__)
+    value.part[p] = _mm_sqrt_pd(value.part[p]);
+#else
+    for (Index k = 0; k < kWidth; ++k) value.part[p][k] = __builtin_sqrt(value.part[p][k]);
+#endif
+  }
+  return value;
+}
+
+// Sizes to divide by: 1 where there never was a gradient and eps is 0, so that nothing moves there.
+XHAT_INLINE inline Lanes nonzero(Lanes size) {
+  for (Index p = 0; p < kParts; ++p) size.part[p] = size.part[p] == 0 ? 1 - Vector{} : size.part[p];
+  return size;
+}
+
+// Stores what a rule keeps and returns it as it was stored.
+template <class T, class Width>
+XHAT_INLINE inline Lanes keep_in(T* memory, const Lanes& value, Width width) {
+  T stored[kLanes];
+  store(stored, value);
+  const Lanes rounded = load(stored);
+  store(memory, rounded, width);
+  return rounded;
+}
+
+// w = kept * w - step, with the step of the rule:
+//   sgd       rate * dw
+//   momentum  -v,                      v = decay * v - rate * dw
+//   nesterov  rate * dw - decay * v,   v as above
+//   rmsprop   rate * dw / (sqrt(r) + eps),   r = decay * r + (1 - decay) * dw²
+//   adam      rate * m / (sqrt(correction * v) + eps),   m, v: averages of dw and dw² likewise
+template <class T, Rule kRule, class Width>
+XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& update, Index j, Width width) {
+  const Lanes dw = load(parameter.gradient + j, width), rate = splat(update.rate);
+  const auto averaged = [&](int slot, const Lanes& value) XHAT_INLINE {
+    T* const memory = parameter.memory[slot] + j;
+    const double decay = update.decay[slot];
+    return keep_in(memory, splat(decay) * load(memory, width) + splat(1 - decay) * value, width);
+  };
+  const auto over_size = [&](const Lanes& value, const Lanes& square) XHAT_INLINE {
+    return rate * (value / nonzero(square_root(square) + splat(update.eps)));
+  };
+  const auto moved = [&]() XHAT_INLINE {
+    T* const memory = parameter.memory[0] + j;
+    return keep_in(memory, splat(update.decay[0]) * load(memory, width) - rate * dw, width);
+  };
+  Lanes step;
+  if constexpr (kRule == Rule::sgd) {
+    step = rate * dw;
+  } else if constexpr (kRule == Rule::momentum) {
+    step = splat(0) - moved();
+  } else if constexpr (kRule == Rule::nesterov) {
+    step = rate * dw - splat(update.decay[0]) * moved();
+  } else if constexpr (kRule == Rule::rmsprop) {
+    step = over_size(dw, averaged(0, dw * dw));
+  } else {
+    const Lanes m = averaged(0, dw), v = averaged(1, dw * dw);
+    step = over_size(m, splat(update.correction) * v);
+  }
+  T* const values = parameter.values + j;
+  store(values, splat(parameter.kept) * load(values, width) - step, width);
+}
+
+// for each entry of all parameters, one after the other: change it
+template <class T, Rule kRule>
+void update_all(const Parameter<T>* parameters, Index count, const Update& update) {
+  const Index total = count > 0 ? parameters[count - 1].start + parameters[count - 1].size : 0;
+  parallel_for(total, kUpdateGrain, [=, &update](Index first, Index last) {
+    Index at = 0;    // the parameter that `first` lies in: the last one that starts there or before
+    for (Index above = count; above - at > 1;) {
+      const Index middle = at + (above - at) / 2;
+      (parameters[middle].start <= first ? at : above) = middle;
+    }
+    for (; first < last; ++at) {
+      Parameter<T> part = parameters[at];
+      const Index skipped = first - part.start;
+      const Index size = part.start + part.size < last ? part.size - skipped : last - first;
+      part.values += skipped;
+      part.gradient += skipped;
+      for (T*& memory : part.memory)
+        if (memory) memory += skipped;
+      for_each(size, [&](Index j, auto width) XHAT_INLINE { change<T, kRule>(part, update, j, width); });
+      first += size;
+    }
+  });
+}
+
+template <class T>
+void update(const Parameter<T>* parameters, Index count, const Update& update) {
+  switch (update.rule) {
+    case Rule::sgd: return update_all<T, Rule::sgd>(parameters, count, update);
+    case Rule::momentum: return update_all<T, Rule::momentum>(parameters, count, update);
+    case Rule::nesterov: return update_all<T, Rule::nesterov>(parameters, count, update);
+    case Rule::rmsprop: return update_all<T, Rule::rmsprop>(parameters, count, update);
+    case Rule::adam: return update_all<T, Rule::adam>(parameters, count, update);
+  }
+}
+
+}  // namespace
+}  // namespace xhat::XHAT_VARIANT
