@@ -61,7 +61,8 @@ XHAT_INLINE inline Lanes keep_in(T* memory, const Lanes& value, Width width) {
 //   adam      rate * m / (sqrt(correction * v) + eps),   m, v: averages of dw and dw² likewise
 template <class T, Rule kRule, class Width>
 XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& update, Index j, Width width) {
-  const Lanes dw = load(parameter.gradient + j, width), rate = splat(update.rate);
+  const Lanes dw = load(parameter.gradient + j, width);
+  const Lanes rate = splat(static_cast<T>(update.rate));    // Inf if the type cannot hold it, and NaN where it meets 0
   const auto averaged = [&](int slot, const Lanes& value) XHAT_INLINE {
     T* const memory = parameter.memory[slot] + j;
     const double decay = update.decay[slot];
@@ -78,7 +79,7 @@ XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& upda
   if constexpr (kRule == Rule::sgd) {
     step = rate * dw;
   } else if constexpr (kRule == Rule::momentum) {
-    step = splat(0) - moved();
+    step = splat(-1) * moved();    // not 0 - v: its zeros have a sign
   } else if constexpr (kRule == Rule::nesterov) {
     step = rate * dw - splat(update.decay[0]) * moved();
   } else if constexpr (kRule == Rule::rmsprop) {

@@ -2,7 +2,8 @@
 
 The rules are written in `xhat.training.optimizers`. Here every entry is worked out in float64 from the numbers as they
 are stored, and each result is rounded once. What a rule keeps is rounded before the step is made of it, so that the
-step follows from the numbers that are kept. The bits depend neither on the number of threads nor on the variant.
+step follows from the numbers that are kept. The rate is taken in the type of the parameter. The bits depend neither on
+the number of threads nor on the variant.
 """
 
 from __future__ import annotations
