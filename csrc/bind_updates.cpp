@@ -51,18 +51,18 @@ nb::tuple sequence(const std::string& name, nb::handle object, std::size_t size)
 // All arrays of one call, held until it ends.
 class Lists {
  public:
-  Lists(const Named& rule, nb::handle parameters_, nb::handle gradients_, nb::handle memory_, nb::handle kept_) {
+  Lists(const Named& rule, nb::handle parameters_, nb::handle gradients_, nb::handle memory_, nb::handle decay_) {
     const nb::tuple parameters = sequence("parameters", parameters_);
     const std::size_t count = parameters.size();
     const nb::tuple gradients = sequence("gradients", gradients_, count);
     const nb::tuple memory = sequence("memory", memory_, count);
-    const nb::tuple kept = sequence("kept", kept_, count);
+    const nb::tuple decay = sequence("decay", decay_, count);
     for (std::size_t i = 0; i < count; ++i) {
       const std::string place = '[' + std::to_string(i) + ']';
       double share;
-      if (!nb::try_cast(kept[i], share))
-        throw nb::type_error((std::string(kWho) + ": expected kept" + place + " as a number, got " +
-                              nb::inst_name(kept[i]).c_str() + ". Give 1 for no decay.").c_str());
+      if (!nb::try_cast(decay[i], share))
+        throw nb::type_error((std::string(kWho) + ": expected decay" + place + " as a number, got " +
+                              nb::inst_name(decay[i]).c_str() + ". Give 0 for none.").c_str());
       const nb::tuple slots = sequence("memory" + place, memory[i], rule.slots);
       const Array& values = add("parameters" + place, parameters[i], Access::write);
       const Array& gradient = add("gradients" + place, gradients[i], Access::read, &values);
@@ -116,10 +116,10 @@ class Lists {
 
   template <class T>
   static void put(std::vector<Parameter<T>>& list, const Array& values, const Array& gradient,
-                  const Array* const (&memory)[2], double kept) {
+                  const Array* const (&memory)[2], double decay) {
     const auto data = [](const Array* array) { return array ? array->data<T>() : nullptr; };
     const Index start = list.empty() ? 0 : list.back().start + list.back().size;
-    list.push_back({values.data<T>(), gradient.data<const T>(), {data(memory[0]), data(memory[1])}, kept, start,
+    list.push_back({values.data<T>(), gradient.data<const T>(), {data(memory[0]), data(memory[1])}, decay, start,
                     values.bytes() / static_cast<Index>(sizeof(T))});
   }
 
@@ -129,12 +129,12 @@ class Lists {
   std::vector<Parameter<double>> doubles_;
 };
 
-bool update(const std::string& rule_, double rate, double decay1, double decay2, double correction, double eps,
-            nb::handle parameters, nb::handle gradients, nb::handle memory, nb::handle kept) {
+bool update(const std::string& rule_, double rate, double kept1, double kept2, double correction, double eps,
+            nb::handle parameters, nb::handle gradients, nb::handle memory, nb::handle decay) {
   const Named& rule = rule_named(rule_);
-  const Lists lists(rule, parameters, gradients, memory, kept);
+  const Lists lists(rule, parameters, gradients, memory, decay);
   if (!lists.apart()) return false;
-  const Update update{rule.rule, rate, {decay1, decay2}, correction, eps};
+  const Update update{rule.rule, rate, {kept1, kept2}, correction, eps};
   const Variant& variant = variant_in_use();
   without_lock([&] {
     variant.float32.update(lists.floats().data(), static_cast<Index>(lists.floats().size()), update);
@@ -148,8 +148,8 @@ bool update(const std::string& rule_, double rate, double decay1, double decay2,
 void bind_updates(nb::module_& m) {
   using namespace nb::literals;
   // None gets our own message.
-  m.def("update", update, "rule"_a, "rate"_a, "decay1"_a, "decay2"_a, "correction"_a, "eps"_a, "parameters"_a.none(),
-        "gradients"_a.none(), "memory"_a.none(), "kept"_a.none());
+  m.def("update", update, "rule"_a, "rate"_a, "kept1"_a, "kept2"_a, "correction"_a, "eps"_a, "parameters"_a.none(),
+        "gradients"_a.none(), "memory"_a.none(), "decay"_a.none());
 }
 
 }  // namespace xhat

@@ -69,19 +69,19 @@ enum class Rule { sgd, momentum, nesterov, rmsprop, adam };
 struct Update {
   Rule rule;
   double rate;
-  double decay[2];
+  double kept[2];    // share of its memory
   double correction;
   double eps;
 };
 
-// One parameter, its gradient and what the rule keeps of it (null where it keeps less). `kept` is the share that weight
-// decay leaves of it; `start` the number of entries of all parameters before it.
+// One parameter, its gradient and what the rule keeps of it (null where it keeps less). `decay` is the share that
+// weight decay takes off; `start` the number of entries of all parameters before it.
 template <class T>
 struct Parameter {
   T* values;
   const T* gradient;
   T* memory[2];
-  double kept;
+  double decay;
   Index start, size;
 };
 

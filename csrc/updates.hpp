@@ -53,11 +53,11 @@ XHAT_INLINE inline Lanes keep_in(T* memory, const Lanes& value, Width width) {
   return rounded;
 }
 
-// w = kept * w - step, with the step of the rule:
+// w = w - decay * w - step, with the step of the rule:
 //   sgd       rate * dw
-//   momentum  -v,                      v = decay * v - rate * dw
-//   nesterov  rate * dw - decay * v,   v as above
-//   rmsprop   rate * dw / (sqrt(r) + eps),   r = decay * r + (1 - decay) * dw²
+//   momentum  -v,                     v = kept * v - rate * dw
+//   nesterov  rate * dw - kept * v,   v as above
+//   rmsprop   rate * dw / (sqrt(r) + eps),   r = kept * r + (1 - kept) * dw²
 //   adam      rate * m / (sqrt(correction * v) + eps),   m, v: averages of dw and dw² likewise
 template <class T, Rule kRule, class Width>
 XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& update, Index j, Width width) {
@@ -65,15 +65,15 @@ XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& upda
   const Lanes rate = splat(static_cast<T>(update.rate));    // Inf if the type cannot hold it, and NaN where it meets 0
   const auto averaged = [&](int slot, const Lanes& value) XHAT_INLINE {
     T* const memory = parameter.memory[slot] + j;
-    const double decay = update.decay[slot];
-    return keep_in(memory, splat(decay) * load(memory, width) + splat(1 - decay) * value, width);
+    const double kept = update.kept[slot];
+    return keep_in(memory, splat(kept) * load(memory, width) + splat(1 - kept) * value, width);
   };
   const auto over_size = [&](const Lanes& value, const Lanes& square) XHAT_INLINE {
     return rate * (value / nonzero(square_root(square) + splat(update.eps)));
   };
   const auto moved = [&]() XHAT_INLINE {
     T* const memory = parameter.memory[0] + j;
-    return keep_in(memory, splat(update.decay[0]) * load(memory, width) - rate * dw, width);
+    return keep_in(memory, splat(update.kept[0]) * load(memory, width) - rate * dw, width);
   };
   Lanes step;
   if constexpr (kRule == Rule::sgd) {
@@ -81,7 +81,7 @@ XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& upda
   } else if constexpr (kRule == Rule::momentum) {
     step = splat(-1) * moved();    // not 0 - v: its zeros have a sign
   } else if constexpr (kRule == Rule::nesterov) {
-    step = rate * dw - splat(update.decay[0]) * moved();
+    step = rate * dw - splat(update.kept[0]) * moved();
   } else if constexpr (kRule == Rule::rmsprop) {
     step = over_size(dw, averaged(0, dw * dw));
   } else {
@@ -89,7 +89,9 @@ XHAT_INLINE inline void change(const Parameter<T>& parameter, const Update& upda
     step = over_size(m, splat(update.correction) * v);
   }
   T* const values = parameter.values + j;
-  store(values, splat(parameter.kept) * load(values, width) - step, width);
+  Lanes w = load(values, width);
+  if (parameter.decay != 0) w = w - splat(parameter.decay) * w;    // 0 * Inf would be NaN
+  store(values, w - step, width);
 }
 
 // for each entry of all parameters, one after the other: change it

@@ -128,12 +128,12 @@ def max_pool_backward(
 def update(
     rule: str,
     rate: float,
-    decay1: float,
-    decay2: float,
+    kept1: float,
+    kept2: float,
     correction: float,
     eps: float,
     parameters: Sequence[_Numbers],
     gradients: Sequence[_Numbers],
     memory: Sequence[Sequence[_Numbers]],
-    kept: Sequence[float],
+    decay: Sequence[float],
 ) -> bool: ...

@@ -38,7 +38,7 @@ def same_threads_after():
     kernels.set_num_threads(before)
 
 
-def after(rule, w, dw, memory, kept):
+def after(rule, w, dw, memory, decay):
     """The parameter and what is kept of it after a step: in float64, rounded where it is stored."""
     dtype = w.dtype
     dw, old = dw.astype(np.float64), w.astype(np.float64)
@@ -49,8 +49,8 @@ def after(rule, w, dw, memory, kept):
         new.append(np.asarray(values, dtype))
         return new[-1].astype(np.float64)
 
-    def average(slot, decay, values):
-        return stored(decay * memory[slot].astype(np.float64) + (1 - decay) * values)
+    def average(slot, kept, values):
+        return stored(kept * memory[slot].astype(np.float64) + (1 - kept) * values)
 
     def over_size(values, square):
         size = np.sqrt(square) + rule.eps
@@ -62,16 +62,16 @@ def after(rule, w, dw, memory, kept):
             case "sgd":
                 step = rate * dw
             case "momentum":
-                step = -stored(rule.decay1 * memory[0].astype(np.float64) - rate * dw)
+                step = -stored(rule.kept1 * memory[0].astype(np.float64) - rate * dw)
             case "nesterov":
-                v = stored(rule.decay1 * memory[0].astype(np.float64) - rate * dw)
-                step = rate * dw - rule.decay1 * v
+                v = stored(rule.kept1 * memory[0].astype(np.float64) - rate * dw)
+                step = rate * dw - rule.kept1 * v
             case "rmsprop":
-                step = over_size(dw, average(0, rule.decay1, dw * dw))
+                step = over_size(dw, average(0, rule.kept1, dw * dw))
             case "adam":
-                m, v = average(0, rule.decay1, dw), average(1, rule.decay2, dw * dw)
+                m, v = average(0, rule.kept1, dw), average(1, rule.kept2, dw * dw)
                 step = over_size(m, rule.correction * v)
-        return [np.asarray(kept * old - step, dtype), *new]
+        return [np.asarray((old - decay * old if decay else old) - step, dtype), *new]
 
 
 def make(rule, shapes, dtype, seed=3):
@@ -79,16 +79,16 @@ def make(rule, shapes, dtype, seed=3):
     rng = np.random.default_rng(seed)
     parameters, gradients = ([rng.standard_normal(shape).astype(dtype)[...] for shape in shapes] for _ in range(2))
     memory = [tuple(rng.random(shape).astype(dtype)[...] for _ in range(SLOTS[rule.name])) for shape in shapes]
-    return parameters, gradients, memory, [1.0 if i % 2 else 0.75 for i in range(len(shapes))]
+    return parameters, gradients, memory, [0.0 if i % 2 else 0.25 for i in range(len(shapes))]
 
 
-def as_arrays(parameters, gradients, memory, kept):
+def as_arrays(parameters, gradients, memory, decay):
     """Numbers without a shape come out of NumPy as scalars."""
     return (
         [np.asarray(a) for a in parameters],
         [np.asarray(a) for a in gradients],
         [tuple(np.asarray(a) for a in arrays) for arrays in memory],
-        kept,
+        decay,
     )
 
 
@@ -96,11 +96,13 @@ def flat(parameters, memory):
     return [array for w, arrays in zip(parameters, memory, strict=True) for array in (w, *arrays)]
 
 
-def check(rule, parameters, gradients, memory, kept):
+def check(rule, parameters, gradients, memory, decay):
     """Make the step and compare every bit; the gradients stay as they are."""
     before = [gradient.copy() for gradient in gradients]
-    expected = [array for item in zip(parameters, gradients, memory, kept, strict=True) for array in after(rule, *item)]
-    assert updates.update(rule, parameters, gradients, memory, kept) is True
+    expected = [
+        array for item in zip(parameters, gradients, memory, decay, strict=True) for array in after(rule, *item)
+    ]
+    assert updates.update(rule, parameters, gradients, memory, decay) is True
     for i, (got, true) in enumerate(zip(flat(parameters, memory), expected, strict=True)):
         assert got.dtype == true.dtype
         assert np.array_equal(got, true, equal_nan=True), f"array {i}"
@@ -129,11 +131,11 @@ def test_threads_and_pieces_leave_no_trace(rule, dtype):
 
 @by_rule
 def test_both_types_in_one_call(rule):
-    parameters, gradients, memory, kept = (
+    parameters, gradients, memory, decay = (
         a + b for a, b in zip(*(make(rule, [(5,), (9,)], dtype) for dtype in DTYPES), strict=True)
     )
     order = [0, 2, 1, 3]
-    check(rule, *([list(items)[i] for i in order] for items in (parameters, gradients, memory, kept)))
+    check(rule, *([list(items)[i] for i in order] for items in (parameters, gradients, memory, decay)))
 
 
 @by_rule
@@ -156,8 +158,8 @@ def cases(draw):
     rule = draw(st.sampled_from(RULES))
     rule = rule._replace(
         rate=draw(st.floats(0, 1e308)),
-        decay1=draw(st.floats(0, 1)),
-        decay2=draw(st.floats(0, 1)),
+        kept1=draw(st.floats(0, 1)),
+        kept2=draw(st.floats(0, 1)),
         correction=draw(st.floats(1, 1e4)),
         eps=draw(st.sampled_from([0.0, 1e-300, 1e-8, 1.0])),
     )
@@ -181,9 +183,9 @@ def test_any_numbers(case):
 @by_rule
 @by_dtype
 def test_nan_and_inf_stay_in_place(rule, dtype):
-    parameters, gradients, memory, kept = make(rule, [(29,), (40,)], dtype)
+    parameters, gradients, memory, decay = make(rule, [(29,), (40,)], dtype)
     gradients[0][[3, 17, 28]] = np.nan, np.inf, -np.inf
-    assert updates.update(rule, parameters, gradients, memory, kept)
+    assert updates.update(rule, parameters, gradients, memory, decay)
     touched = np.zeros(29, bool)
     touched[[3, 17, 28]] = True
     assert np.isfinite(parameters[0][~touched]).all()
@@ -195,12 +197,12 @@ def good():
     return as_arrays(*make(RULES[-1], [(4, 3), (5,)], np.dtype(np.float32)))
 
 
-def refuse(error, message, parameters, gradients, memory, kept, rule=RULES[-1]):
+def refuse(error, message, parameters, gradients, memory, decay, rule=RULES[-1]):
     """Expect this error, and that nothing is written."""
     arrays = [a for a in (*flat(parameters, memory), *gradients) if isinstance(a, np.ndarray)] if memory else []
     before = [a.copy() for a in arrays]
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        updates.update(rule, parameters, gradients, memory, kept)
+        updates.update(rule, parameters, gradients, memory, decay)
     assert all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
 
 
@@ -214,7 +216,7 @@ def test_rule():
 
 
 def test_lists():
-    for i, name in enumerate(("parameters", "gradients", "memory", "kept")):
+    for i, name in enumerate(("parameters", "gradients", "memory", "decay")):
         arguments = list(good())
         arguments[i] = 3
         message = f"update: expected {name} as a list, got int. Pass one item for each parameter."
@@ -229,32 +231,32 @@ def test_lists():
 
 
 def test_as_many_arrays_as_the_rule_keeps():
-    parameters, gradients, memory, kept = good()
+    parameters, gradients, memory, decay = good()
     memory[1] = memory[1][:1]
     message = "update: expected memory[1] with 2 items, got 1. Make the lists fit each other and the rule."
-    refuse(ValueError, message, parameters, gradients, memory, kept)
+    refuse(ValueError, message, parameters, gradients, memory, decay)
     memory[1] = None
     message = "update: expected memory[1] as a list, got NoneType. Pass one item for each parameter."
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-        updates.update(RULES[-1], parameters, gradients, memory, kept)
+        updates.update(RULES[-1], parameters, gradients, memory, decay)
 
 
-def test_kept():
+def test_decay():
     parameters, gradients, memory, _ = good()
-    message = "update: expected kept[1] as a number, got str. Give 1 for no decay."
-    refuse(TypeError, message, parameters, gradients, memory, [1.0, "1"])
+    message = "update: expected decay[1] as a number, got str. Give 0 for none."
+    refuse(TypeError, message, parameters, gradients, memory, [0.0, "1"])
 
 
 def replaced(where, value):
     """Good arguments in which one array of the second parameter is another."""
-    parameters, gradients, memory, kept = good()
+    parameters, gradients, memory, decay = good()
     if where == "parameters[1]":
         parameters[1] = value(parameters[1])
     elif where == "gradients[1]":
         gradients[1] = value(gradients[1])
     else:
         memory[1] = (memory[1][0], value(memory[1][1]))
-    return parameters, gradients, memory, kept
+    return parameters, gradients, memory, decay
 
 
 WHERE = ["parameters[1]", "gradients[1]", "memory[1][1]"]
@@ -316,9 +318,9 @@ def test_read_only(where):
 
     message = f"update: expected {where} to be writable, got a read-only array. Pass one that may be written."
     refuse(ValueError, message, *replaced(where, locked))
-    parameters, gradients, memory, kept = good()
+    parameters, gradients, memory, decay = good()
     locked(gradients[0])
-    assert updates.update(RULES[-1], parameters, gradients, memory, kept)
+    assert updates.update(RULES[-1], parameters, gradients, memory, decay)
 
 
 def lay_out(offsets, size=8, rule=RULES[-1]):
@@ -327,7 +329,7 @@ def lay_out(offsets, size=8, rule=RULES[-1]):
     arrays = [buffer[at : at + size] for at in offsets]
     each = 2 + SLOTS[rule.name]
     items = [arrays[i : i + each] for i in range(0, len(arrays), each)]
-    lists = [i[0] for i in items], [i[1] for i in items], [tuple(i[2:]) for i in items], [1.0] * len(items)
+    lists = [i[0] for i in items], [i[1] for i in items], [tuple(i[2:]) for i in items], [0.0] * len(items)
     return buffer, lists
 
 
@@ -363,22 +365,22 @@ def test_a_long_array_over_several_short_ones():
     buffer = np.ones(300)
     parameters = [buffer[100:102], buffer[110:112], buffer[120:122]]
     gradients = [buffer[90:92], buffer[92:94], buffer[94:96]]
-    assert updates.update(RULES[0], parameters, gradients, [()] * 3, [1.0] * 3)
+    assert updates.update(RULES[0], parameters, gradients, [()] * 3, [0.0] * 3)
     long = buffer[:200]
     before = buffer.copy()
-    assert not updates.update(RULES[0], [*parameters, np.ones(200)], [*gradients, long], [()] * 4, [1.0] * 4)
+    assert not updates.update(RULES[0], [*parameters, np.ones(200)], [*gradients, long], [()] * 4, [0.0] * 4)
     assert np.array_equal(buffer, before)
 
 
 def test_lists_that_change_while_they_are_read():
-    parameters, gradients, memory, kept = good()
+    parameters, gradients, memory, decay = good()
 
     class Shrinking(list):
         def __iter__(self):
             yield from list.__iter__(self)
             parameters.clear()
 
-    assert updates.update(RULES[-1], parameters, Shrinking(gradients), memory, kept)
+    assert updates.update(RULES[-1], parameters, Shrinking(gradients), memory, decay)
 
 
 def test_serves():

@@ -30,7 +30,7 @@ class Rule(NamedTuple):
         They keep 0, 1, 1, 1 and 2 arrays of a parameter.
     rate : float
         What the step is multiplied by; Adam's with the correction of its first average.
-    decay1, decay2 : float
+    kept1, kept2 : float
         The shares that are kept of the first and the second array.
     correction : float
         What Adam's second average is multiplied by.
@@ -40,8 +40,8 @@ class Rule(NamedTuple):
 
     name: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam"]
     rate: float
-    decay1: float = 0.0
-    decay2: float = 0.0
+    kept1: float = 0.0
+    kept2: float = 0.0
     correction: float = 1.0
     eps: float = 0.0
 
@@ -59,7 +59,7 @@ def update(
     parameters: Sequence[Numbers],
     gradients: Sequence[Numbers],
     memory: Sequence[Sequence[Numbers]],
-    kept: Sequence[float],
+    decay: Sequence[float],
 ) -> bool:
     """Change all parameters in place, and what is kept of them.
 
@@ -73,8 +73,8 @@ def update(
         One for each parameter, of its type and shape.
     memory : sequence of sequence of numpy.ndarray
         As many arrays for each parameter as the rule keeps, of its type and shape.
-    kept : sequence of float
-        The share of each parameter that weight decay leaves; 1 for none.
+    decay : sequence of float
+        The share of each parameter that weight decay takes off.
 
     Returns
     -------
@@ -90,4 +90,4 @@ def update(
         If the rule is unknown, lengths or shapes do not fit, or an array is not contiguous, aligned or writable;
         nothing is written then.
     """
-    return kernels.native.update(*rule, parameters, gradients, memory, kept)
+    return kernels.native.update(*rule, parameters, gradients, memory, decay)

@@ -155,7 +155,7 @@ class Optimizer(ABC):
                 [parameters[name] for name in names],
                 [_like(gradients[name], parameters[name]) for name in names],
                 [self.memory[name] for name in names],
-                [1.0 - decay[name] for name in names],
+                [decay[name] for name in names],
             )
         return names if done else ()
 
