@@ -28,7 +28,7 @@ SECONDS_PER_CONTENDER = 1.0
 
 
 def contenders(rule, shapes):
-    """Make a step for each contender, and the arrays that it changes."""
+    """Make a step for each contender, the arrays that it changes, and what brings its gradients back."""
     rng = np.random.default_rng(0)
     start = {str(i): np.asarray(rng.standard_normal(shape, np.float32)) for i, shape in enumerate(shapes)}
     gradients = {name: np.asarray(rng.standard_normal(w.shape, np.float32)) for name, w in start.items()}
@@ -44,12 +44,16 @@ def contenders(rule, shapes):
                 with kernels.use(variant):
                     optimizer.update(own, slopes, RATE)
 
-        return step, list(own.values())
+        return step, list(own.values()), lambda: None
 
     def theirs(**form):
         own = [torch.tensor(w) for w in start.values()]
-        for w, gradient in zip(own, gradients.values(), strict=True):
-            w.grad = torch.tensor(gradient)
+
+        def restore():  # torch's foreach form of Nesterov's rule overwrites them
+            for w, gradient in zip(own, gradients.values(), strict=True):
+                w.grad = torch.tensor(gradient)
+
+        restore()
         make, options = {
             "sgd": (torch.optim.SGD, {}),
             "momentum": (torch.optim.SGD, {"momentum": 0.9}),
@@ -58,7 +62,7 @@ def contenders(rule, shapes):
             "adam": (torch.optim.Adam, {}),
             "adamw": (torch.optim.AdamW, {}),
         }[rule]
-        return make(own, lr=RATE, **options, **form).step, [w.numpy() for w in own]
+        return make(own, lr=RATE, **options, **form).step, [w.numpy() for w in own], restore
 
     made = {"xhat": ours(kernels.variant()), "equations": ours("reference")}
     if torch:
@@ -70,10 +74,11 @@ def contenders(rule, shapes):
 
 def check(rule, made, true):
     """Make three steps with every contender and refuse a wrong one."""
-    for step, _ in (*made.values(), true):
+    for step, _, restore in (*made.values(), true):
         for _ in range(3):
             step()
-    for name, (_, arrays) in made.items():
+            restore()
+    for name, (_, arrays, _) in made.items():
         error = max(np.abs(a - b).max() for a, b in zip(arrays, true[1], strict=True))
         if not error <= LARGEST_ERROR:
             sys.exit(f"{rule}: {name} is wrong by {error:.2g}; nothing is timed.")
@@ -86,7 +91,7 @@ def take_turns(made, short):
     rounds = 0
     while rounds < 5 or (time.perf_counter() < end and not short):
         rounds += 1
-        for name, (step, _) in made.items():
+        for name, (step, _, _) in made.items():
             start = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - start)

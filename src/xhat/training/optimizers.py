@@ -85,10 +85,8 @@ class Optimizer(ABC):
             if name not in self.memory:
                 self.memory[name] = tuple(np.zeros(values.shape, _wide(values)) for _ in range(self.slots))
         self.steps += 1
-        decay = {
-            name: learning_rate * self.weight_decay if weights is None or name in weights else 0.0
-            for name in parameters
-        }
+        share = learning_rate * self.weight_decay
+        decay = {name: share if weights is None or name in weights else 0.0 for name in parameters}
         done = self._update_fused(parameters, gradients, learning_rate, decay)
         for name, values in parameters.items():
             if name in done:
@@ -109,19 +107,20 @@ class Optimizer(ABC):
         return None
 
     def _check(self, who: str, name: str, values: Array, gradient: Array) -> None:
-        for said, array in ((name, values), (f"the gradient of {name}", gradient)):
-            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"{who}: expected {said} as an array, got {type(array).__name__}. Give numpy arrays.")
-        if values.dtype.kind != "f" and values.dtype.name != "bfloat16":
+        if type(values) is not np.ndarray or type(gradient) is not np.ndarray:
+            _check_array(who, name, values)
+            _check_array(who, f"the gradient of {name}", gradient)
+        dtype, shape = values.dtype, values.shape
+        if dtype.kind != "f" and dtype.name != "bfloat16":
             raise TypeError(
-                f"{who}: expected {name} of a floating type, got {values.dtype}. Convert it with astype(numpy.float32)."
+                f"{who}: expected {name} of a floating type, got {dtype}. Convert it with astype(numpy.float32)."
             )
-        if gradient.shape != values.shape:
+        if gradient.shape != shape:
             raise ValueError(
-                f"{who}: expected a gradient of shape {values.shape} for {name}, got {gradient.shape}. "
+                f"{who}: expected a gradient of shape {shape} for {name}, got {gradient.shape}. "
                 "A gradient has the shape of its parameter."
             )
-        if gradient.dtype != values.dtype and not np.can_cast(gradient.dtype, _wide(values), "same_kind"):
+        if gradient.dtype != dtype and not np.can_cast(gradient.dtype, _wide(values), "same_kind"):
             raise TypeError(
                 f"{who}: expected a gradient of a real type for {name}, got {gradient.dtype}. "
                 "A gradient has the type of its parameter."
@@ -130,12 +129,12 @@ class Optimizer(ABC):
             raise ValueError(
                 f"{who}: expected {name} writable, for it is changed in place, got a read-only array. Copy it."
             )
-        kept = self.memory.get(name, ())
-        if any(array.shape != values.shape for array in kept):
-            raise ValueError(
-                f"{who}: expected {name} of shape {kept[0].shape} as before, got {values.shape}. "
-                "Use an optimizer of its own for every network."
-            )
+        for kept in self.memory.get(name, ()):
+            if kept.shape != shape:
+                raise ValueError(
+                    f"{who}: expected {name} of shape {kept.shape} as before, got {shape}. "
+                    "Use an optimizer of its own for every network."
+                )
 
     def _update_fused(
         self,
@@ -393,6 +392,11 @@ class AdamW(Adam):
 def _nonzero(size: Array) -> Array:
     """Return sizes to divide by: where there never was a gradient, and no eps, nothing moves."""
     return size if size.all() else np.where(size == 0, size.dtype.type(1), size)
+
+
+def _check_array(who: str, said: str, array: Array) -> None:
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{who}: expected {said} as an array, got {type(array).__name__}. Give numpy arrays.")
 
 
 def _like(gradient: Array, values: Array) -> Array:
