@@ -5,10 +5,6 @@
 // rounded before the step is made of it, so that the step follows from the numbers that are kept.
 #pragma once
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 #include "lanes.hpp"
 #include "parallel.hpp"
 
@@ -16,26 +12,6 @@ namespace xhat::XHAT_VARIANT {
 namespace {
 
 constexpr Index kUpdateGrain = 16384;    // entries worth a thread: some 10 us
-
-XHAT_INLINE inline Lanes operator/(Lanes a, const Lanes& b) {
-  for (Index p = 0; p < kParts; ++p) a.part[p] /= b.part[p];
-  return a;
-}
-
-XHAT_INLINE inline Lanes square_root(Lanes value) {
-  for (Index p = 0; p < kParts; ++p) {
-#if defined(__AVX512F__)
-    value.part[p] = _mm512_maskz_sqrt_pd(0xff, value.part[p]);    // GCC 12 warns of the plain one
-#elif defined(__AVX__)
-    value.part[p] = _mm256_sqrt_pd(value.part[p]);
-#elif defined(__SSE2__)
-    value.part[p] = _mm_sqrt_pd(value.part[p]);
-#else
-    for (Index k = 0; k < kWidth; ++k) value.part[p][k] = __builtin_sqrt(value.part[p][k]);
-#endif
-  }
-  return value;
-}
 
 // Sizes to divide by: 1 where there never was a gradient and eps is 0, so that nothing moves there.
 XHAT_INLINE inline Lanes nonzero(Lanes size) {

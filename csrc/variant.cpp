@@ -15,7 +15,7 @@ template <class T>
 constexpr Kernels<T> kKernels{
     rows_forward<T>,  rows_backward<T>,     channels_statistics<T>, channels_forward<T>,        channels_apply<T>,
     channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>, im2col<T>,
-    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>,    update<T>};
+    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>,   update<T>};
 
 }  // namespace
 
