@@ -34,6 +34,7 @@ class Array {
   Type type() const { return type_; }
   Access access() const { return access_; }
   Index size(int axis) const { return sizes_[axis]; }
+  Index bytes() const { return bytes_; }
 
   // Each raises ValueError or TypeError if the array is not as expected.
   void expect_dimensions(int dimensions, const char* meaning) const;

@@ -10,5 +10,6 @@ void bind_norms(nanobind::module_& m);
 void bind_small(nanobind::module_& m);
 void bind_windows(nanobind::module_& m);
 void bind_copying(nanobind::module_& m);
+void bind_updates(nanobind::module_& m);
 
 }  // namespace xhat

@@ -85,6 +85,29 @@ struct Planes {
   Index count() const { return groups * members * channels; }
 };
 
+enum class Rule { sgd, momentum, nesterov, rmsprop, adam };
+
+// A rule of an optimizer and its numbers, the same for all parameters; see updates.hpp. What a rule does not know is
+// not read.
+struct Update {
+  Rule rule;
+  double rate;
+  double kept[2];    // share of its memory
+  double correction;
+  double eps;
+};
+
+// One parameter, its gradient and what the rule keeps of it (null where it keeps less). `decay` is the share that
+// weight decay takes off; `start` the number of entries of all parameters before it.
+template <class T>
+struct Parameter {
+  T* values;
+  const T* gradient;
+  T* memory[2];
+  double decay;
+  Index start, size;
+};
+
 // Of float, double, Half and BFloat16.
 template <class T>
 struct NormKernels {
@@ -121,6 +144,8 @@ struct Kernels : NormKernels<T> {
   void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
   void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
   void (*copy)(const T* x, T* out, Index count);
+  // the parameters may not overlap; each without entries or not
+  void (*update)(const Parameter<T>* parameters, Index count, const Update& update);
 };
 
 struct Variant {

@@ -19,4 +19,5 @@ NB_MODULE(_native, m) {
   xhat::bind_small(m);
   xhat::bind_windows(m);
   xhat::bind_copying(m);
+  xhat::bind_updates(m);
 }

@@ -4,6 +4,7 @@
 #include "copying.hpp"
 #include "pooling.hpp"
 #include "rows.hpp"
+#include "updates.hpp"
 
 namespace xhat::XHAT_VARIANT {
 namespace {
@@ -17,8 +18,8 @@ constexpr NormKernels<T> kNormKernels{
     channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>};
 
 template <class T>
-constexpr Kernels<T> kKernels{kNormKernels<T>, im2col<T>, col2im<T>, max_pool_forward<T>, max_pool_backward<T>,
-                              copy<T>};
+constexpr Kernels<T> kKernels{kNormKernels<T>,      im2col<T>, col2im<T>, max_pool_forward<T>,
+                              max_pool_backward<T>, copy<T>,   update<T>};
 
 }  // namespace
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "graph": set(),
     "layers": {"checks", "core", "graph", "kernels"},
     "networks": {"checks", "core", "layers"},
-    "training": {"checks", "core", "layers", "networks"},
+    "training": {"checks", "core", "kernels", "layers", "networks"},
     "verify": {"checks", "core", "layers", "networks"},
     "cs231n": {"checks", "layers", "training", "datasets"},
     "bench": {"kernels", ""},

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -150,3 +151,15 @@ def small_instances_forward(
     x: object, gamma: object, beta: object, eps: object, axis: object
 ) -> _Normalized | None: ...
 def small_instances_backward(dy: object, *saved: object) -> _Gradients | None: ...
+def update(
+    rule: str,
+    rate: float,
+    kept1: float,
+    kept2: float,
+    correction: float,
+    eps: float,
+    parameters: Sequence[_Numbers],
+    gradients: Sequence[_Numbers],
+    memory: Sequence[Sequence[_Numbers]],
+    decay: Sequence[float],
+) -> bool: ...
