@@ -179,7 +179,7 @@ def forward(
     else:
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, eps, axes)
-    check_range(who, x, cache.mean_square, axes, "mean square")
+    check_range(who, x, cache.mean_square, axes, "mean square", cache.rstd)
     return y, cache._replace(x=x)
 
 
