@@ -327,7 +327,7 @@ def _qualified(kind: type) -> str:
 
 def _is_ready(values: object) -> TypeGuard[Array]:
     """Tell, quickly, whether this is an array of a usual type in the form that the layers compute with."""
-    return type(values) is np.ndarray and values.dtype.char in "fd" and values.flags.carray and values.dtype.isnative
+    return type(values) is np.ndarray and values.dtype.char in "efd" and values.flags.carray and values.dtype.isnative
 
 
 def _is_array(value: object) -> TypeGuard[Array]:

@@ -197,7 +197,7 @@ def rows_forward(
         finite and >= 0.
     """
     statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(x, _taken(gamma), _taken(beta), eps, centred, out, *statistics)
+    native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
     return statistics
 
 
@@ -240,7 +240,7 @@ def rows_backward(
     """
     dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(dy, x, _taken(gamma), mean, mean_low, rstd, centred, out, dgamma, dbeta)
+    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -302,7 +302,7 @@ def channels_forward(
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, weights, _total(weights), _taken(gamma), _taken(beta), eps, out, *statistics)
+    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
     return statistics
 
 
@@ -330,7 +330,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(x, weights, _taken(gamma), _taken(beta), mean, mean_low, rstd, out)
+    native.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
 
 
 def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
@@ -393,7 +393,7 @@ def channels_gradient(
         As `rows_forward`.
     """
     mean, mean_low, _, rstd = statistics
-    native.channels_gradient(dy, x, weights, total, _taken(gamma), mean, mean_low, rstd, dgamma, dbeta, out)
+    native.channels_gradient(dy, x, weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
@@ -431,7 +431,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, weights, _total(weights), _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -471,17 +471,12 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(dy, x, weights, _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
 def _empty_statistics(n: int) -> Statistics:
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
-
-
-def _taken(parameter: Numbers | None) -> Numbers | None:
-    """Return a parameter in a type that the native functions take, and widen."""
-    return parameter if parameter is None or parameter.dtype.char in "fd" else parameter.astype(np.float64)
 
 
 def _total(weights: Entries | None) -> float:
