@@ -69,6 +69,7 @@ inline void set_statistics(const Statistics& statistics, Index i, const Moments&
     statistics.rstd[i] = spread == 0 ? 0 : unit / __builtin_sqrt(spread);
   else
     statistics.rstd[i] = 1 / __builtin_sqrt(var + eps);    // beside this eps, var is nothing
+  if (kIsDouble<T> && statistics.rstd[i] == __builtin_inf()) statistics.rstd[i] = 0;    // deviations below 1e-308
 }
 
 inline double finite_or_zero(double value) { return value - value == 0 ? value : 0; }

@@ -22,7 +22,8 @@ Windows that move over images have rooms of their own: `convolution`, whose prod
 memory, `elementwise` what NumPy needs help with. `threads` and `memory` are what all of them work with; `granted` is
 what the system allows of both.
 
-float64 data whose squares leave the range of the type are measured in another unit: rstd is right, `var` may be Inf or 0.
+float64 data whose squares leave the range of the type are measured in another unit: `rstd` is right then, though `var`
+may be Inf or 0. Deviations below 1e-308 count as none.
 """
 
 from __future__ import annotations
