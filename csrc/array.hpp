@@ -28,6 +28,7 @@ class Array {
   bool is_float32() const { return view_.itemsize == sizeof(float); }
   Access access() const { return access_; }
   Index size(int axis) const { return view_.shape[axis]; }
+  Index total() const { return view_.len / view_.itemsize; }    // elements
 
   // Each raises ValueError or TypeError if the array is not as expected.
   void expect_dimensions(int dimensions, const char* meaning) const;

@@ -5,6 +5,7 @@
 
 namespace xhat {
 
+void bind_losses(nanobind::module_& m);
 void bind_norms(nanobind::module_& m);
 void bind_windows(nanobind::module_& m);
 

@@ -62,6 +62,14 @@ struct Planes {
   Index count() const { return groups * members * channels; }
 };
 
+// What dropout does to the number at a flat index: the key gives it 32 random bits. At `threshold` or above, from 0 to
+// 2^32, it is kept and multiplied by `scale`; below, it becomes 0.
+struct Dropping {
+  unsigned long long key;
+  long long threshold;
+  double scale;
+};
+
 template <class T>
 struct Kernels {
   void (*rows_forward)(const T* x, const double* gamma, const double* beta, double eps, bool centred, T* out,
@@ -91,6 +99,7 @@ struct Kernels {
   // x (planes, height, width), out, argmax (planes, windows); argmax counts within its window, of at most 255 entries
   void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
   void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
+  void (*dropout)(const T* x, Dropping dropping, T* out, Index size);
 };
 
 struct Variant {

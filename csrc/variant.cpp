@@ -2,6 +2,7 @@
 #include "channels.hpp"
 #include "convolution.hpp"
 #include "pooling.hpp"
+#include "random.hpp"
 #include "rows.hpp"
 
 namespace xhat::XHAT_VARIANT {
@@ -14,7 +15,8 @@ template <class T>
 constexpr Kernels<T> kKernels{
     rows_forward<T>,  rows_backward<T>,     channels_statistics<T>, channels_forward<T>,        channels_apply<T>,
     channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>, im2col<T>,
-    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>};
+    col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>,
+    dropout<T>};
 
 }  // namespace
 
