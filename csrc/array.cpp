@@ -33,6 +33,10 @@ bool is_double(const Py_buffer& view) { return has_format(view, "d", "=d"); }
 bool is_float(const Py_buffer& view) { return has_format(view, "f", "=f"); }
 bool is_byte(const Py_buffer& view) { return has_format(view, "B", "=B"); }
 
+bool is_long(const Py_buffer& view) {
+  return view.itemsize == 8 && (has_format(view, "l", "=l") || has_format(view, "q", "=q"));
+}
+
 std::string type_text(const Py_buffer& view) {
   if (is_double(view)) return "float64";
   if (is_float(view)) return "float32";
@@ -43,8 +47,8 @@ std::string type_text(const Py_buffer& view) {
 
 Array::Array(const char* who, const char* name, nb::handle object, Access access, Element element)
     : who_(who), name_(name), access_(access), view_{} {
-  const bool floating = element == Element::floating;
-  const std::string wanted = floating ? "float32 or float64" : "uint8";
+  const bool floating = element == Element::floating, byte = element == Element::index;
+  const std::string wanted = floating ? "float32 or float64" : byte ? "uint8" : "int64";
   if (object.is_none() || PyObject_GetBuffer(object.ptr(), &view_, PyBUF_FULL_RO) != 0) {
     PyErr_Clear();
     raise_type(expected() + " as an array of " + wanted + ", got " + nb::inst_name(object).c_str() +
@@ -57,12 +61,12 @@ Array::Array(const char* who, const char* name, nb::handle object, Access access
     problem = " to be aligned, got an address between two elements. Copy it.";
   else if (access == Access::write && view_.readonly)
     problem = " to be writable, got a read-only array. Pass one that may be written.";
-  const bool fits = floating ? is_float(view_) || is_double(view_) : is_byte(view_);
+  const bool fits = floating ? is_float(view_) || is_double(view_) : byte ? is_byte(view_) : is_long(view_);
   const std::string got = fits ? "" : type_text(view_);
   if (got.empty() && !problem) return;
   PyBuffer_Release(&view_);    // a constructor that throws has no destructor
   if (!got.empty())
-    raise_type(expected() + " of " + (floating ? "native " : "") + wanted + ", got " + got +
+    raise_type(expected() + " of " + (byte ? "" : "native ") + wanted + ", got " + got +
                ". Convert it with astype.");
   raise_value(expected() + problem);
 }

@@ -11,11 +11,11 @@
 namespace xhat {
 
 enum class Access { read, write };
-enum class Element { floating, index };    // float32 or float64; uint8
+enum class Element { floating, index, label };    // float32 or float64; uint8; int64
 
 class Array {
  public:
-  // Raises TypeError unless `object` is an array of native float32 or float64 (or of uint8, as asked), ValueError
+  // Raises TypeError unless `object` is an array of native float32 or float64 (or of uint8 or int64, as asked), ValueError
   // unless it is C-contiguous, aligned and, for Access::write, writable. `who` and `name` begin and name it in the
   // message.
   Array(const char* who, const char* name, nanobind::handle object, Access access,

@@ -99,6 +99,10 @@ struct Kernels {
   // x (planes, height, width), out, argmax (planes, windows); argmax counts within its window, of at most 255 entries
   void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
   void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
+  // scores and out (rows, columns); labels (rows,) in 0 ... columns - 1; losses (rows,): written
+  void (*softmax)(const T* scores, T* out, Index rows, Index columns);
+  void (*softmax_cross_entropy)(const T* scores, const long long* labels, T* out, double* losses, Index rows,
+                                Index columns);
   void (*dropout)(const T* x, Dropping dropping, T* out, Index size);
 };
 

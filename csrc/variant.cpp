@@ -4,6 +4,7 @@
 #include "pooling.hpp"
 #include "random.hpp"
 #include "rows.hpp"
+#include "softmax.hpp"
 
 namespace xhat::XHAT_VARIANT {
 namespace {
@@ -16,7 +17,7 @@ constexpr Kernels<T> kKernels{
     rows_forward<T>,  rows_backward<T>,     channels_statistics<T>, channels_forward<T>,        channels_apply<T>,
     channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>, im2col<T>,
     col2im<T>,        max_pool_forward<T>,  max_pool_backward<T>,
-    dropout<T>};
+    softmax<T>,       softmax_cross_entropy<T>, dropout<T>};
 
 }  // namespace
 
