@@ -37,21 +37,32 @@ XHAT_INLINE inline Vector polynomial(const double (&coefficients)[Count], const 
   return value;
 }
 
-// For x <= 0. A NaN stays one.
+// exp(x + low) for x <= 0 and low no more than its rounding error. A NaN stays one.
 //
 //   exp(x) = 2^n exp(r),   n = round(x / log(2)),   r = x - n log(2)
-XHAT_INLINE inline Vector exp(Vector x) {
+XHAT_INLINE inline Vector exp(Vector x, Vector low) {
   constexpr double kRound = 0x1.8p52;    // added, it leaves the integer in the low bits
   constexpr double kZero = -752;         // from here on the result rounds to 0
   constexpr int kLift = 128;             // 2^n may be less than the least normal number; the result is rounded once
+  low = x < kZero ? Vector{} : low;    // of -Inf it is NaN
   x = x < kZero ? kZero - Vector{} : x;
   const Vector shifted = x * kPerLog2 + kRound;
   const Vector n = shifted - kRound;
-  const Vector r = (x - n * kLog2High) - n * kLog2Low;
+  const Vector r = (x - n * kLog2High) + (low - n * kLog2Low);
   const Vector value = 1 + (r + r * r * polynomial(kExp, r));
-  const Mask low = n < -1022;
-  const Bits exponent = (Bits)shifted + 1023 + ((Bits)low & kLift);
-  return value * (Vector)(exponent << 52) * (low ? 0x1p-128 - Vector{} : 1 - Vector{});
+  const Mask tiny = n < -1022;
+  const Bits exponent = (Bits)shifted + 1023 + ((Bits)tiny & kLift);
+  return value * (Vector)(exponent << 52) * (tiny ? 0x1p-128 - Vector{} : 1 - Vector{});
+}
+
+// exp(x - top) for x <= top. The difference is rounded, and exp makes a relative error of as many times the rounding as the
+// difference is large: for float it stays far below a unit in the last place, for double it is made good.
+template <class T>
+XHAT_INLINE inline Vector share_of(const Vector& x, double top) {
+  const Vector difference = x - top;
+  if (sizeof(T) < sizeof(double)) return exp(difference, Vector{});
+  const Vector taken = difference - x;    // -top, but for what the difference lost
+  return exp(difference, (x - (difference - taken)) - (top + taken));
 }
 
 // log(1 + u) for u >= 0. A NaN stays one.
@@ -84,20 +95,21 @@ XHAT_INLINE inline void for_each_overlapping(Index columns, const Body& body) {
 // The largest entry; any of them if one is NaN.
 template <class T>
 XHAT_INLINE inline double top_of(const T* row, Index columns) {
-  double lane[kLanes];
-  const Index count = columns < kLanes ? columns : kLanes;
+  const auto larger = [](auto a, auto b) XHAT_INLINE { return a > b ? a : b; };
   if (columns < kLanes) {
-    for (Index j = 0; j < columns; ++j) lane[j] = row[j];
-  } else {
-    Lanes top = load(row);
-    for_each_overlapping(columns, [&](Index j, auto) XHAT_INLINE {
-      const Lanes x = load(row + j);
-      for (Index p = 0; p < kParts; ++p) top.part[p] = x.part[p] > top.part[p] ? x.part[p] : top.part[p];
-    });
-    store(lane, top);
+    double top = row[0];
+    for (Index j = 1; j < columns; ++j) top = larger(static_cast<double>(row[j]), top);
+    return top;
   }
+  Lanes tops = load(row);
+  for_each_overlapping(columns, [&](Index j, auto lanes) XHAT_INLINE {
+    const Lanes x = load(row + j, lanes);
+    for (Index p = 0; p < kParts; ++p) tops.part[p] = larger(x.part[p], tops.part[p]);
+  });
+  double lane[kLanes];
+  store(lane, tops);
   double top = lane[0];
-  for (Index k = 1; k < count; ++k) top = lane[k] > top ? lane[k] : top;
+  for (Index k = 1; k < kLanes; ++k) top = larger(lane[k], top);
   return top;
 }
 
@@ -113,10 +125,9 @@ class Shares {
   template <class T>
   XHAT_INLINE void set(const T* row, double top) const {
     double* const shares = memory_.data();
-    const Lanes tops = splat(top);
     for_each_overlapping(columns_, [&](Index j, auto lanes) XHAT_INLINE {
-      Lanes value = load(row + j, lanes) - tops;
-      for (Index p = 0; p < kParts; ++p) value.part[p] = exp(value.part[p]);
+      Lanes value = load(row + j, lanes);
+      for (Index p = 0; p < kParts; ++p) value.part[p] = share_of<T>(value.part[p], top);
       store(shares + j, value);
     });
     for (Index j = columns_; j < padded_; ++j) shares[j] = 0;
