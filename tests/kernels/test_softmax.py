@@ -205,7 +205,8 @@ def test_bits_depend_on_no_variant_thread_or_neighbour(classes, dtype):
             for threads in (1, 2, 3):
                 kernels.set_num_threads(threads)
                 again, dagain = run(scores, labels)
-                assert again.tobytes() == losses.tobytes() and dagain.tobytes() == dscores.tobytes()
+                assert again.tobytes() == losses.tobytes()
+                assert dagain.tobytes() == dscores.tobytes()
                 assert shares_of(scores).tobytes() == shares.tobytes()
     assert run(scores[1:2], labels[1:2])[0].tobytes() == losses[1:2].tobytes()
     assert shares_of(scores[1:2]).tobytes() == shares[1:2].tobytes()
@@ -233,7 +234,8 @@ def test_labels_of_any_integer_type(kind):
     labels = np.array([[0, 3, 1], [2, 2, 0]])
     loss, dscores = xhat.softmax_cross_entropy(scores, labels)
     again, dagain = xhat.softmax_cross_entropy(scores, labels.astype(kind))
-    assert again == loss and np.array_equal(dagain, dscores)
+    assert again == loss
+    assert np.array_equal(dagain, dscores)
 
 
 def overlapping():
