@@ -141,7 +141,7 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
 
 
 def _as_key(who: str, key: object) -> int:
-    if not isinstance(key, int):
+    if not isinstance(key, int) or isinstance(key, bool):
         raise TypeError(f"{who}: expected cache.key as an integer, got {type(key).__name__}. {_CACHE}")
     if not 0 <= key < 1 << 64:
         raise ValueError(f"{who}: expected cache.key from 0 to 2**64 - 1, got {key}. {_CACHE}")
