@@ -3,7 +3,7 @@
     python benchmarks/readme.py        (make readme runs what it needs first)
 
 Takes `runs/demo`, `runs/readme-digits` and `runs/readme-fashion-mnist` as `xhat train` left them (those that exist),
-judges the saved networks once more on the test data, and takes `benchmarks/results/norms.csv` as `benchmarks/norms.py`
+judges the saved networks once more on the test data, and takes `benchmarks/results/norms.csv` as `xhat bench --csv`
 left it. Writes between the marks in README.md, and docs/curves.png.
 """
 
@@ -15,10 +15,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-
 import xhat
 from xhat import datasets
+from xhat.bench import tables
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -63,34 +62,62 @@ def cpu():
 
 
 def norms():
-    """Ratios to xhat's time, one row per contest; both thread counts beside each other."""
-    with open(NORMS, newline="") as file:
-        lines = list(csv.DictReader(file))
-    ratio = {
-        (x["norm"], x["direction"], x["shape"], x["threads"], x["contender"]): float(x["of xhat's time"]) for x in lines
-    }
-    contests = list(dict.fromkeys((x["norm"], x["direction"], x["shape"]) for x in lines))
-    threads = list(dict.fromkeys(x["threads"] for x in lines))
-    contenders = [c for c in ("torch", "torch out=", "numpy", "copy") if any(key[4] == c for key in ratio)]
-    rows = []
-    for norm, direction, shape in contests:
-        cells = [
-            " · ".join(f"{ratio.get((norm, direction, shape, t, c), np.nan):.2f}" for t in threads) for c in contenders
+    """Ratios to xhat's time, geometric means over the sizes, all numbers of threads beside each other."""
+    rows, facts = tables.read_csv(NORMS)
+    if any(map(tables.is_wrong, rows)):
+        sys.exit(f"{NORMS}: expected right results, got wrong ones. Look into it before you publish.")
+    threads = list(dict.fromkeys(row.threads for row in rows))
+    contests = {count: tables.by_contest(row for row in rows if row.threads == count) for count in threads}
+    cases = list(dict.fromkeys((norm, direction) for found in contests.values() for norm, direction, _ in found))
+    contenders = tables.contenders(rows)
+
+    def per_threads(cell):
+        texts = [cell(contests[count]) for count in threads]
+        return "–" if all(text == "–" for text in texts) else " · ".join(texts)
+
+    def mean(case, name):
+        def cell(found):
+            there = [x[name].ratio for key, x in found.items() if key[:2] == case and name in x]
+            return tables.multiple(tables.geometric_mean(there)) if there else "–"
+
+        return cell
+
+    def share(case):
+        def cell(found):
+            largest = max(key for key in found if key[:2] == case)
+            return f"{100 * found[largest]['xhat out='].share:.0f} %"
+
+        return cell
+
+    body = [
+        [f"{case[0]}, {case[1]}", *(per_threads(mean(case, name)) for name in contenders), per_threads(share(case))]
+        for case in cases
+    ]
+    means = tables.means(rows)
+    summed = [
+        [
+            name,
+            *(" · ".join(tables.multiple(getattr(m, what)) for m in of) for what in ("mean", "worst")),
+            ", ".join(dict.fromkeys(m.where for m in of)),
+            f"{max(m.ulp for m in of):.3g}",
         ]
-        cells = ["–" if "nan" in cell else cell for cell in cells]
-        rows.append([f"{norm} norm, {direction}", shape.replace("x", "×"), *cells])
-    facts = lines[0]
-    means = {c: np.exp(np.mean([np.log(v) for k, v in ratio.items() if k[4] == c])) for c in contenders if c != "copy"}
-    said = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
+        for name in contenders
+        if (of := [m for m in means if m.contender == name])
+    ]
+    own = max(row.ulp for row in tables.timed(rows) if row.contender == "xhat" and row.direction != "overhead")
+    sizes = sorted({row.size for row in rows if row.direction != "overhead"})
+    calls = [1e3 * row.milliseconds for row in rows if row.direction == "overhead" and row.contender == "xhat"]
     return (
-        f"Time of others, as a multiple of xhat's ({' · '.join(threads)} threads; float32; medians of one run in which"
-        " all take turns and every result was checked first). Below 1 the other is faster:\n\n"
-        f"{table(['', 'shape', *contenders], rows)}\n\n"
-        f"Geometric means: {said}. {facts['cpu'].replace(' x ', ', cores: ')}; torch {facts['torch']},"
-        f" NumPy {facts['numpy']}, xhat {facts['xhat']} ({facts['variant']}). xhat writes into memory that it is given;"
-        " torch allocates its results (`torch`) or is given memory too (`torch out=`); `copy` is NumPy's copy of one"
-        " array of that size. Most of the large factors against plain torch is the price of fresh memory pages, not of"
-        " arithmetic. `make bench ARGS=...` measures on your machine."
+        f"Time of others as a multiple of xhat's ({' · '.join(map(str, threads))} threads; float32; geometric means"
+        f" over arrays of {', '.join(map(tables.size_text, sizes))}B; every result was checked first, then all took"
+        " turns). Below 1 the other is faster:\n\n"
+        f"{table(['', *contenders, f'xhat: share of a copy, {tables.size_text(sizes[-1])}B'], body)}\n\n"
+        f"{table(['', 'mean', 'worst case', 'which', 'largest error, ULP'], summed)}\n\n"
+        f"xhat's largest error is {own:.2f} ULP of the largest value; its call costs {min(calls):.1f} µs. `huge pages`:"
+        " with `THP_MEM_ALLOC_ENABLE=1`, without which much of torch's time on large arrays is the price of fresh"
+        f" memory. {facts['cpu'].replace(' x ', ', cores: ')}; torch {facts['torch']}, JAX {facts['jax']}, ONNX Runtime"
+        f" {facts['onnxruntime']}, NumPy {facts['numpy']}, xhat {facts['xhat']} ({facts['variant']}). `xhat bench`"
+        " measures on your machine; [docs/benchmarks.md](docs/benchmarks.md) says how."
     )
 
 

@@ -129,6 +129,14 @@ class Arguments {
     return object.is_none() ? nullptr : entries(name, object, size);
   }
 
+  // A parameter of one entry for each channel, of any floating type, or null for None.
+  const double* parameter(const char* name, nb::handle object, Index size) {
+    if (object.is_none()) return nullptr;
+    Array& array = add(name, object, Access::read);
+    array.expect_size(size);
+    return array.doubles();
+  }
+
   // A float64 array (rows, columns), or null for None.
   const double* matrix_or_none(const char* name, nb::handle object, Index rows, Index columns) {
     if (object.is_none()) return nullptr;
@@ -138,23 +146,17 @@ class Arguments {
     return array.data<double>();
   }
 
-  // A float64 array (groups, entries) that divides x (rows, columns); all of them in one call have one shape.
-  double* lines(const char* name, nb::handle object, const Array& x, RowsShape& shape, Access access = Access::read) {
-    const Array& array = add(name, object, access);
-    array.expect_float64();
-    if (lines_) {
-      array.expect_shape_of(*lines_);
-    } else {
-      array.expect_divides(x);
-      shape.groups = array.size(0);
-      shape.entries = array.size(1);
-      lines_ = &array;
-    }
-    return array.data<double>();
+  // A parameter (groups, entries) that divides x (rows, columns), of any floating type, or null for None; all lines of
+  // one call have one shape.
+  const double* lines_or_none(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
+    return object.is_none() ? nullptr : line(name, object, x, shape, Access::read).doubles();
   }
 
-  const double* lines_or_none(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
-    return object.is_none() ? nullptr : lines(name, object, x, shape);
+  // Lines to write to, in float64.
+  double* lines(const char* name, nb::handle object, const Array& x, RowsShape& shape) {
+    const Array& array = line(name, object, x, shape, Access::write);
+    array.expect_float64();
+    return array.data<double>();
   }
 
   Statistics statistics(nb::handle mean, nb::handle mean_low, nb::handle var, nb::handle rstd, Index size) {
@@ -169,17 +171,22 @@ class Arguments {
                            ". It is added to a variance.").c_str());
   }
 
-  // Calls function(kernels, zero) of the variant in use for the type of x; zero is of that type. The interpreter lock
-  // is released meanwhile.
+  // Calls function(kernels, zero) of the variant in use for the type of x, float32 or float64; zero is of that type. The
+  // interpreter lock is released meanwhile.
   template <class Function>
   void run(const Array& x, const Function& function) {
-    expect_outputs_apart();
-    const Variant& variant = variant_in_use();
-    without_lock([&] {
-      if (x.is_float32())
-        function(variant.float32, float{});
+    x.expect_float32_or_float64();
+    call(x, function, [](const Variant&) {});
+  }
+
+  // Likewise for every floating type: the kernels of norms.
+  template <class Function>
+  void run_norm(const Array& x, const Function& function) {
+    call(x, function, [&](const Variant& variant) {
+      if (x.type() == Type::float16)
+        function(variant.float16, Half{});
       else
-        function(variant.float64, double{});
+        function(variant.bfloat16, BFloat16{});
     });
   }
 
@@ -199,8 +206,35 @@ class Arguments {
                            ". Make them fit x.").c_str());
   }
 
-  const Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
+  Array& line(const char* name, nb::handle object, const Array& x, RowsShape& shape, Access access) {
+    Array& array = add(name, object, access);
+    if (lines_) {
+      array.expect_shape_of(*lines_);
+    } else {
+      array.expect_divides(x);
+      shape.groups = array.size(0);
+      shape.entries = array.size(1);
+      lines_ = &array;
+    }
+    return array;
+  }
+
+  Array& add(const char* name, nb::handle object, Access access, Element element = Element::floating) {
     return arrays_.at(count_++).emplace(who_, name, object, access, element);
+  }
+
+  template <class Function, class Other>
+  void call(const Array& x, const Function& function, const Other& other) {
+    expect_outputs_apart();
+    const Variant& variant = variant_in_use();
+    without_lock([&] {
+      if (x.type() == Type::float32)
+        function(variant.float32, float{});
+      else if (x.type() == Type::float64)
+        function(variant.float64, double{});
+      else
+        other(variant);
+    });
   }
 
   // Nothing written may be read, or written as something else.

@@ -44,7 +44,7 @@ void dropout(nb::handle x_, unsigned long long key, double rate, nb::handle out_
   const Dropping dropping{key, std::llrint(rate * static_cast<double>(kWordValues)), rate < 1 ? 1 / (1 - rate) : 1.0};
   arguments.run(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernels.dropout(x.data<T>(), dropping, out.data<T>(), x.total());
+    kernels.dropout(x.data<T>(), dropping, out.data<T>(), x.bytes() / static_cast<Index>(sizeof(T)));
   });
 }
 

@@ -18,7 +18,7 @@ void rows_forward(nb::handle x_, nb::handle gamma_, nb::handle beta_, double eps
   const double* const beta = arguments.lines_or_none("beta", beta_, x, shape);
   const Array& out = arguments.like(x, "out", out_, Access::write);
   const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, shape.rows);
-  arguments.run(x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.rows_forward(x.data<T>(), gamma, beta, eps, centred, out.data<T>(), statistics, shape);
   });
@@ -35,9 +35,9 @@ void rows_backward(nb::handle dy_, nb::handle x_, nb::handle gamma_, nb::handle 
                       arguments.entries("mean_low", mean_low_, shape.rows),
                       arguments.entries("rstd", rstd_, shape.rows)};
   const Array& out = arguments.like(x, "out", out_, Access::write);
-  double* const dgamma = arguments.lines("dgamma", dgamma_, x, shape, Access::write);
-  double* const dbeta = arguments.lines("dbeta", dbeta_, x, shape, Access::write);
-  arguments.run(x, [&](const auto& kernels, auto zero) {
+  double* const dgamma = arguments.lines("dgamma", dgamma_, x, shape);
+  double* const dbeta = arguments.lines("dbeta", dbeta_, x, shape);
+  arguments.run_norm(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.rows_backward(dy.data<T>(), x.data<T>(), gamma, centre, centred, out.data<T>(), dgamma, dbeta, shape);
   });
@@ -61,6 +61,10 @@ class Channels : public Arguments {
     return entries_or_none(name, object, shape.channels);
   }
 
+  const double* parameter(const char* name, nb::handle object) {
+    return Arguments::parameter(name, object, shape.channels);
+  }
+
   Centre centre(nb::handle mean, nb::handle mean_low, nb::handle rstd) {
     return {each("mean", mean), each_or_none("mean_low", mean_low), each("rstd", rstd)};
   }
@@ -75,7 +79,7 @@ void channels_statistics(nb::handle x_, nb::handle weights_, double total, doubl
   Channels arguments("channels_statistics", x_, weights_, total);
   arguments.expect_eps(eps);
   const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, arguments.shape.channels);
-  arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.channels_statistics(arguments.x.template data<T>(), arguments.weights, eps, statistics, arguments.shape);
   });
@@ -85,11 +89,11 @@ void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::hand
                       nb::handle out_, nb::handle mean_, nb::handle mean_low_, nb::handle var_, nb::handle rstd_) {
   Channels arguments("channels_forward", x_, weights_, total);
   arguments.expect_eps(eps);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
-  const double* const beta = arguments.each_or_none("beta", beta_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
+  const double* const beta = arguments.parameter("beta", beta_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
   const Statistics statistics = arguments.statistics(mean_, mean_low_, var_, rstd_, arguments.shape.channels);
-  arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.channels_forward(arguments.x.template data<T>(), arguments.weights, gamma, beta, eps, out.data<T>(),
                              statistics, arguments.shape);
@@ -99,11 +103,11 @@ void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::hand
 void channels_apply(nb::handle x_, nb::handle weights_, nb::handle gamma_, nb::handle beta_, nb::handle mean_,
                     nb::handle mean_low_, nb::handle rstd_, nb::handle out_) {
   Channels arguments("channels_apply", x_, weights_);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
-  const double* const beta = arguments.each_or_none("beta", beta_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
+  const double* const beta = arguments.parameter("beta", beta_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
-  arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.channels_apply(arguments.x.template data<T>(), arguments.weights, gamma, beta, centre, out.data<T>(),
                            arguments.shape);
@@ -117,7 +121,7 @@ void channels_sums(nb::handle dy_, nb::handle x_, nb::handle weights_, nb::handl
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   double* const dgamma = arguments.each("dgamma", dgamma_, Access::write);
   double* const dbeta = arguments.each("dbeta", dbeta_, Access::write);
-  arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.channels_sums(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, centre, dgamma, dbeta,
                           arguments.shape);
@@ -130,12 +134,12 @@ void channels_gradient(nb::handle dy_, nb::handle x_, nb::handle weights_, doubl
   Channels arguments("channels_gradient", x_, weights_);
   arguments.weights.total = total;    // of all parts of the batch
   const Array& dy = arguments.like(arguments.x, "dy", dy_);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   const double* const dgamma = arguments.each("dgamma", dgamma_);
   const double* const dbeta = arguments.each("dbeta", dbeta_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
-  arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernels.channels_gradient(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, gamma, centre, dgamma,
                               dbeta, out.data<T>(), arguments.shape);
@@ -148,12 +152,12 @@ void backward(const char* who, Kernel kernel, nb::handle dy_, nb::handle x_, nb:
               nb::handle dgamma_, nb::handle dbeta_) {
   Channels arguments(who, x_, weights_, total);
   const Array& dy = arguments.like(arguments.x, "dy", dy_);
-  const double* const gamma = arguments.each_or_none("gamma", gamma_);
+  const double* const gamma = arguments.parameter("gamma", gamma_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
   double* const dgamma = arguments.each("dgamma", dgamma_, Access::write);
   double* const dbeta = arguments.each("dbeta", dbeta_, Access::write);
-  arguments.run(arguments.x, [&](const auto& kernels, auto zero) {
+  arguments.run_norm(arguments.x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
     kernel(kernels)(dy.data<T>(), arguments.x.template data<T>(), arguments.weights, gamma, centre, out.data<T>(),
                     dgamma, dbeta, arguments.shape);

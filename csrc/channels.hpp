@@ -13,14 +13,20 @@ namespace xhat::XHAT_VARIANT {
 namespace {
 
 constexpr Index kWideFrom = 128;       // numbers in a run; the ends of shorter ones cost more than the cache gives
+constexpr Index kStreamedRun = 1024;   // shorter ones have too many lines that are written in part
 constexpr Index kManyChannels = 16;    // enough to share out whole channels among the threads
-constexpr Index kTileColumns = 512;    // a tile's sums and constants stay in the first-level cache
-constexpr Index kTileRows = 64;        // short sums added up keep rounding errors few
-constexpr Index kRowsAtOnce = 4;       // sums and constants are then read once for all of them
+constexpr Index kTileColumns = 1024;   // a tile's sums and constants stay in the first-level cache
+constexpr Index kTileRows = 128;       // short sums added up keep rounding errors few: half as many of doubles
+constexpr Index kBlockRows = 256;      // the sums of blocks of so many rows are few beside their numbers
 
-struct AllRows {
-  static constexpr Index count = kRowsAtOnce;
+// Rows that are worked on at once: sums and constants are then read once for all of them. Where several arrays are read
+// from beyond the cache, and where results go past it, one row at a time is faster.
+template <Index R, bool kStreamed = false>
+struct Rows {
+  static constexpr Index count = R;
+  static constexpr bool streamed = kStreamed;
 };
+constexpr Index kRowsAtOnce = 4;
 
 struct Shape {
   Index outer, channels, inner;
@@ -32,6 +38,7 @@ struct Shape {
         inner(shape.channels == 1 ? shape.outer * shape.inner : shape.inner) {}
 
   Index count() const { return outer * inner; }
+  Index size() const { return count() * channels; }
 };
 
 // Every entry counts once.
@@ -74,21 +81,20 @@ class RowWeights {
   Index row_;
 };
 
-// What a formula needs to know of one channel.
+// What a formula needs to know of a channel: constants_of(c, lanes) returns it for some channels from c on.
 template <int K>
-struct Constants {
-  static constexpr int kSize = K;
-  double value[K];
-};
-
+constexpr int size_of(const Terms<K>*) {
+  return K;
+}
 template <class ConstantsOf>
-constexpr int kSizeOf = decltype(static_cast<ConstantsOf*>(nullptr)->operator()(Index{}))::kSize;
+constexpr int kSizeOf = size_of(
+    static_cast<decltype(static_cast<ConstantsOf*>(nullptr)->operator()(Index{}, Full{}))*>(nullptr));
 
 // One channel.
 class Wide {
  public:
   Wide(const Shape& shape, Index channel)
-      : runs_(shape.outer, shape.channels * shape.inner, shape.inner),
+      : runs_(shape.outer, shape.channels * shape.inner, shape.inner, next_of(shape)),
         shape_(shape),
         channel_(channel),
         start_(channel * shape.inner) {}
@@ -98,37 +104,44 @@ class Wide {
   Index first() const { return channel_; }
   Index last() const { return channel_ + 1; }
 
-  // take(c, moments) for each channel
-  template <class T, class Take>
-  void moments(const T* x, const Take& take) const {
-    take(channel_, XHAT_VARIANT::moments(x + start_, runs_));
+  template <class T>
+  void statistics_of(const T* x, double eps, Statistics statistics) const {
+    set_statistics<T>(statistics, channel_, moments(x + start_, runs_), eps);
   }
 
   // first[c], second[c] = the sums of the two terms that term(offset, lanes, constants) returns
-  template <class ConstantsOf, class Term>
-  void sum(const ConstantsOf& constants_of, const Term& term, double* first, double* second) const {
+  template <class T, int N, class ConstantsOf, class Term>
+  void sum(const Reads<T, N>& reads, const ConstantsOf& constants_of, const Term& term, double* first,
+           double* second) const {
     const auto constants = splat_all(constants_of);
-    const Sums sums = sum_over(runs_, [=, start = start_](Index at, auto lanes) XHAT_INLINE {
+    const Sums sums = sum_over(runs_, reads.at(start_), [=, start = start_](Index at, auto lanes) XHAT_INLINE {
       return term(start + at, lanes, constants.term);
     });
     first[channel_] = sums.first;
     second[channel_] = sums.second;
   }
 
-  // body(offset, lanes, constants) for all numbers
-  template <class ConstantsOf, class Body>
-  void map(const ConstantsOf& constants_of, const Body& body) const {
+  // out = formula(offset, lanes, constants) for all numbers
+  template <class T, int N, class ConstantsOf, class Formula>
+  void map(const Reads<T, N>& reads, const ConstantsOf& constants_of, T* out, const Formula& formula) const {
     const auto constants = splat_all(constants_of);
-    for_each(runs_, [=, start = start_](Index at, auto lanes) XHAT_INLINE { body(start + at, lanes, constants.term); });
+    const bool streamed = is_streamed<T>(shape_.size()) && shape_.inner >= kStreamedRun;
+    write_runs(runs_, reads.at(start_), out + start_, streamed,
+               [=, start = start_](Index at, auto lanes) XHAT_INLINE {
+                 return formula(start + at, lanes, constants.term);
+               });
   }
 
  private:
+  static Index next_of(const Shape& shape) {
+    return shape.count() * 4 <= kNextFits && shape.channels > 1 ? shape.inner : 0;
+  }
+
   template <class ConstantsOf>
   Terms<kSizeOf<ConstantsOf>> splat_all(const ConstantsOf& constants_of) const {
-    const auto constants = constants_of(channel_);
-    Terms<kSizeOf<ConstantsOf>> result;
-    for (int k = 0; k < kSizeOf<ConstantsOf>; ++k) result.term[k] = splat(constants.value[k]);
-    return result;
+    auto constants = constants_of(channel_, Part{1});
+    for (Lanes& constant : constants.term) constant = splat(constant.part[0][0]);
+    return constants;
   }
 
   Runs runs_;
@@ -141,7 +154,8 @@ class Narrow {
  public:
   explicit Narrow(const Shape& shape)
       : shape_(shape), columns_(shape.channels * shape.inner), tiles_across_(divide_up(columns_, kTileColumns)) {
-    const Index wanted = larger(smaller(columns_ * shape.outer / kGrain, kMaxBlocks) / larger(tiles_across_, 1), 1);
+    const Index worthwhile = smaller(columns_ * shape.outer / kGrain, kMaxBlocks) / larger(tiles_across_, 1);
+    const Index wanted = larger(smaller(worthwhile, shape.outer / kBlockRows), 1);
     rows_per_block_ = larger(divide_up(divide_up(shape.outer, wanted), kTileRows), 1) * kTileRows;
     blocks_ = divide_up(shape.outer, rows_per_block_);
   }
@@ -152,65 +166,76 @@ class Narrow {
   // For an inner size of 1.
   RowWeights weights(const double* entries) const { return {entries, columns_}; }
 
-  template <class T, class Take>
-  void moments(const T* x, const Take& take) const {
-    const Index channels = shape_.channels;
-    const Workspace memory(3 * channels);
-    double *const shift = memory.data(), *const first = shift + channels, *const second = first + channels;
-    const auto shifted = [&] {
-      sum([=](Index c) { return Constants<1>{{shift[c]}}; },
-          [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-            const Lanes difference = load(x + at, lanes) - constants[0];
-            return Terms<2>{difference, difference * difference};
-          },
-          first, second);
-      bool reliable = true;
-      for (Index c = 0; c < channels; ++c) {
-        const Moments m = moments_from<T>(shift[c], {first[c], second[c]}, static_cast<double>(shape_.count()));
-        take(c, m);
-        shift[c] = m.mean;
-        reliable = reliable && m.reliable;
-      }
-      return reliable;
-    };
+  template <class T>
+  void statistics_of(const T* x, double eps, Statistics statistics) const {
+    const Workspace memory(3 * shape_.channels);
+    double *const shift = memory.data(), *const first = shift + shape_.channels, *const second = first + shape_.channels;
     sample(x, shift);
-    if (!shifted()) shifted();
+    if (!measured_from(shift, x, first, second, eps, statistics)) {
+      for (Index c = 0; c < shape_.channels; ++c) shift[c] = statistics.mean[c];
+      measured_from(shift, x, first, second, eps, statistics);
+    }
+    if constexpr (kIsDouble<T>)
+      for (Index c = 0; c < shape_.channels; ++c) {
+        const Moments found{statistics.mean[c], statistics.mean_low[c], statistics.var[c], true};
+        if (is_within_range(found)) continue;
+        const Workspace channel(shape_.count());
+        double* to = channel.data();
+        for (const T *from = x + c * shape_.inner, *end = from + shape_.outer * columns_; from < end; from += columns_)
+          for (Index j = 0; j < shape_.inner; ++j) *to++ = from[j];
+        const Runs run(1, shape_.count(), shape_.count());
+        set_statistics<T>(statistics, c, moments(channel.data(), run), eps);
+      }
   }
 
-  template <class ConstantsOf, class Term>
-  void sum(const ConstantsOf& constants_of, const Term& term, double* first_sum, double* second_sum) const {
-    const Spread<ConstantsOf> constants(*this, constants_of);
-    const Workspace partial_sums(blocks_ * 2 * columns_);
-    double* const partial = partial_sums.data();    // (blocks, 2, columns)
-    each_tile([&](Index block, Index first, Index last, Index start, Index width) {
-      double* const tile_sums = partial + block * 2 * columns_ + start;
-      for (Index j = 0; j < width; ++j) tile_sums[j] = tile_sums[columns_ + j] = 0;
-      for (Index i = first; i < last; i += kTileRows)
-        add_rows(i, smaller(i + kTileRows, last), start, width, constants, term, tile_sums);
-    });
-    for (Index c = 0; c < shape_.channels; ++c) first_sum[c] = second_sum[c] = 0;
-    for (Index block = 0; block < blocks_; ++block)
-      for (Index c = 0; c < shape_.channels; ++c)
-        for (Index j = c * shape_.inner; j < (c + 1) * shape_.inner; ++j) {
-          first_sum[c] += partial[block * 2 * columns_ + j];
-          second_sum[c] += partial[(block * 2 + 1) * columns_ + j];
-        }
+  template <class T, int N, class ConstantsOf, class Term>
+  void sum(const Reads<T, N>& reads, const ConstantsOf& constants_of, const Term& term, double* first_sum,
+           double* second_sum) const {
+    if (N > 1 && is_fetched<T>(shape_.size()))
+      sum_rows(Rows<1>{}, reads, constants_of, term, first_sum, second_sum);
+    else
+      sum_rows(Rows<kRowsAtOnce>{}, reads, constants_of, term, first_sum, second_sum);
   }
 
-  template <class ConstantsOf, class Body>
-  void map(const ConstantsOf& constants_of, const Body& body) const {
-    const Spread<ConstantsOf> constants(*this, constants_of);
+  template <class T, int N, class ConstantsOf, class Formula>
+  void map(const Reads<T, N>& reads, const ConstantsOf& constants_of, T* out, const Formula& formula) const {
+    const bool streamed = is_streamed<T>(shape_.size());
+    const bool aligned = until_aligned(out) == 0 && columns_ % kLanes == 0;
+    const Spread<ConstantsOf> constants(*this, constants_of, streamed ? until_aligned(out) : 0);
     each_tile([&, columns = columns_](Index, Index first, Index last, Index start, Index width) {
-      const Body local = body;
+      const Formula local = formula;
+      const Reads<T, N> from = reads;
+      Writer<T> writer(streamed);
       const auto map_rows = [&](Index i, auto rows) XHAT_INLINE {
-        for_each(width, [=, &constants](Index j, auto lanes) XHAT_INLINE {
-          const auto constant = constants.at(start + j);
-          for (Index r = 0; r < rows.count; ++r) local((i + r) * columns + start + j, lanes, constant.term);
-        });
+        const Index ahead = rows_ahead<T>(rows.count) * columns;
+        const auto row = [&](Index r, Index j, auto lanes, const auto& constant) XHAT_INLINE {
+          const Index at = (i + r) * columns + start + j;
+          from.fetch(at + ahead);
+          return local(at, lanes, constant.term);
+        };
+        if constexpr (rows.count == 1)
+          writer.write(out + i * columns + start, width, [&](Index j, auto lanes) XHAT_INLINE {
+            return row(0, j, lanes, constants.at(start + j));
+          });
+        else
+          for_each(width, [&](Index j, auto lanes) XHAT_INLINE {
+            const auto constant = constants.at(start + j);
+            for (Index r = 0; r < rows.count; ++r) {
+              const Lanes result = row(r, j, lanes, constant);
+              T* const to = out + (i + r) * columns + start + j;
+              if constexpr (rows.streamed)
+                stream(to, result);
+              else
+                store(to, result, lanes);
+            }
+          });
       };
       Index i = first;
-      for (; i + kRowsAtOnce <= last; i += kRowsAtOnce) map_rows(i, AllRows{});
-      if (i < last) map_rows(i, Part{last - i});
+      if (!streamed)
+        for (; i + kRowsAtOnce <= last; i += kRowsAtOnce) map_rows(i, Rows<kRowsAtOnce>{});
+      else if (N == 1 && aligned)
+        for (; i + kRowsAtOnce <= last; i += kRowsAtOnce) map_rows(i, Rows<kRowsAtOnce, true>{});
+      for (; i < last; ++i) map_rows(i, Rows<1>{});
     });
   }
 
@@ -230,30 +255,69 @@ class Narrow {
     for (Index c = 0; c < shape_.channels; ++c) average[c] = finite_or_zero(of_columns.data()[c * shape_.inner]);
   }
 
-  // The constants of each column's channel.
+  // Scalar: statistics from first = sum of x - shift and second = sum of (x - shift)². False if they are not reliable.
+  template <class T>
+  bool measured_from(const double* shift, const T* x, double* first, double* second, double eps,
+                     Statistics statistics) const {
+    sum(reads(x), [=](Index c, auto lanes) XHAT_INLINE { return Terms<1>{load(shift + c, lanes)}; },
+        [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+          const Lanes difference = load(x + at, lanes) - constants[0];
+          return Terms<2>{difference, difference * difference};
+        },
+        first, second);
+    const Lanes count = splat(static_cast<double>(shape_.count())), limit = splat(kShiftLimit<T>);
+    double far = 0;
+    for_each(shape_.channels, [=, &far, epsilon = splat(eps), ones = splat(1), zeros = splat(0)](
+                                  Index c, auto lanes) XHAT_INLINE {
+      const auto at = moments_at(load(shift + c, lanes), load(first + c, lanes), load(second + c, lanes), count);
+      const Lanes spread = at.var + epsilon;
+      const Lanes rstd = where_positive(spread, ones / square_root(spread), spread * zeros);
+      store(statistics.mean + c, at.mean, lanes);
+      store(statistics.mean_low + c, at.mean_low, lanes);
+      store(statistics.var + c, at.var, lanes);
+      store(statistics.rstd + c, rstd, lanes);
+      far += XHAT_VARIANT::sum(keep(where_positive(at.offset * at.offset - limit * at.var, ones, zeros), lanes));
+    });
+    return far == 0;
+  }
+
+  // The constants of each column's channel. Those of the column that the results are aligned at are aligned.
   template <class ConstantsOf>
   class Spread {
+    static constexpr int K = kSizeOf<ConstantsOf>;
+
    public:
-    Spread(const Narrow& narrow, const ConstantsOf& constants_of)
-        : stride_(divide_up(narrow.columns_, kLanes) * kLanes), memory_(kSizeOf<ConstantsOf> * stride_) {
-      for (Index c = 0, j = 0; c < narrow.shape_.channels; ++c) {
-        const auto constants = constants_of(c);
-        for (const Index end = j + narrow.shape_.inner; j < end; ++j)
-          for (int k = 0; k < kSizeOf<ConstantsOf>; ++k) memory_.data()[k * stride_ + j] = constants.value[k];
-      }
-      for (int k = 0; k < kSizeOf<ConstantsOf>; ++k)
-        for (Index j = narrow.columns_; j < stride_; ++j) memory_.data()[k * stride_ + j] = 0;
+    Spread(const Narrow& narrow, const ConstantsOf& constants_of, Index aligned_at = 0)
+        : stride_((narrow.columns_ / kLanes + 3) * kLanes),
+          memory_(K * stride_),
+          data_(memory_.data() + (kLanes - aligned_at % kLanes) % kLanes) {
+      const Index inner = narrow.shape_.inner;
+      for_each(narrow.shape_.channels, [&](Index c, auto lanes) XHAT_INLINE {
+        const Terms<K> constants = constants_of(c, lanes);
+        for (int k = 0; k < K; ++k) {
+          double* const to = data_ + k * stride_;
+          store(to + c, constants.term[k], lanes);
+        }
+      });
+      if (inner == 1) return;
+      for (int k = 0; k < K; ++k)
+        for (Index c = narrow.shape_.channels, j = c * inner; c-- > 0;)
+          for (Index i = 0; i < inner; ++i) {
+            const double value = data_[k * stride_ + c];
+            data_[k * stride_ + --j] = value;
+          }
     }
 
-    XHAT_INLINE Terms<kSizeOf<ConstantsOf>> at(Index j) const {
-      Terms<kSizeOf<ConstantsOf>> result;
-      for (int k = 0; k < kSizeOf<ConstantsOf>; ++k) result.term[k] = load(memory_.data() + k * stride_ + j);
+    XHAT_INLINE Terms<K> at(Index j) const {
+      Terms<K> result;
+      for (int k = 0; k < K; ++k) result.term[k] = load(data_ + k * stride_ + j);
       return result;
     }
 
    private:
     Index stride_;
     Workspace memory_;
+    double* data_;
   };
 
   // body(block, first row, last row, first column, columns)
@@ -269,30 +333,73 @@ class Narrow {
     });
   }
 
+  // How many rows lie between what is used and what is asked for.
+  template <class T>
+  Index rows_ahead(Index at_once) const {
+    return larger(divide_up(kAhead / static_cast<Index>(sizeof(T)), columns_), at_once);
+  }
+
+  template <Index R, class T, int N, class ConstantsOf, class Term>
+  void sum_rows(Rows<R> rows, const Reads<T, N>& reads, const ConstantsOf& constants_of, const Term& term,
+                double* first_sum, double* second_sum) const {
+    const Spread<ConstantsOf> constants(*this, constants_of);
+    const Workspace partial_sums(blocks_ * 2 * columns_);
+    double* const partial = partial_sums.data();    // (blocks, 2, columns)
+    each_tile([&](Index block, Index first, Index last, Index start, Index width) {
+      double* const tile_sums = partial + block * 2 * columns_ + start;
+      for (Index j = 0; j < width; ++j) tile_sums[j] = tile_sums[columns_ + j] = 0;
+      constexpr Index kRows = kIsDouble<T> ? kTileRows / 2 : kTileRows;
+      for (Index i = first; i < last; i += kRows)
+        add_rows(rows, reads, i, smaller(i + kRows, last), start, width, constants, term, tile_sums);
+    });
+    for (Index block = 1; block < blocks_; ++block)
+      for_each(2 * columns_, [=, columns = columns_](Index j, auto lanes) XHAT_INLINE {
+        store(partial + j, load(partial + j, lanes) + load(partial + block * 2 * columns + j, lanes), lanes);
+      });
+    for (Index c = 0; c < shape_.channels; ++c) {
+      first_sum[c] = second_sum[c] = 0;
+      for (Index j = c * shape_.inner; blocks_ > 0 && j < (c + 1) * shape_.inner; ++j) {
+        first_sum[c] += partial[j];
+        second_sum[c] += partial[columns_ + j];
+      }
+    }
+  }
+
   // Scalar: sums[j] += the first term of x[i, start + j], sums[columns + j] += the second, for some rows
-  template <class Spread, class Term>
-  void add_rows(Index first, Index last, Index start, Index width, const Spread& constants, const Term& term,
-                double* sums) const {
-    alignas(64) double local[2][kTileColumns] = {};
-    const Index columns = columns_;
-    Index i = first;
-    for (; i + kRowsAtOnce <= last; i += kRowsAtOnce)
+  template <Index R, class T, int N, class Spread, class Term>
+  void add_rows(Rows<R>, const Reads<T, N>& reads, Index first, Index last, Index start, Index width,
+                const Spread& constants, const Term& term, double* sums) const {
+    alignas(64) double local[2 * kTileColumns];    // the two sums of eight columns side by side
+    for (Index j = 0; j < 2 * width + 2 * kLanes && j < 2 * kTileColumns; ++j) local[j] = 0;
+    const Index columns = columns_, ahead = rows_ahead<T>(R) * columns;
+    const auto add = [=, &constants, &local](Index i, auto count) XHAT_INLINE {
       for_each(width, [=, &constants, &local](Index j, auto lanes) XHAT_INLINE {
         const auto constant = constants.at(start + j);
-        const Index at = i * columns + start + j;
-        const Terms<2> a = term(at, lanes, constant.term), b = term(at + columns, lanes, constant.term);
-        const Terms<2> c = term(at + 2 * columns, lanes, constant.term);
-        const Terms<2> d = term(at + 3 * columns, lanes, constant.term);
-        for (int k = 0; k < 2; ++k)
-          store(local[k] + j, load(local[k] + j) + ((a.term[k] + b.term[k]) + (c.term[k] + d.term[k])));
+        const auto row = [&](Index r) XHAT_INLINE {
+          const Index at = (i + r) * columns + start + j;
+          reads.fetch(at + ahead);
+          return term(at, lanes, constant.term);
+        };
+        Terms<2> total = row(0);
+        if constexpr (count.count == kRowsAtOnce) {
+          const Terms<2> second = row(1), third = row(2), fourth = row(3);
+          for (int k = 0; k < 2; ++k)
+            total.term[k] = (total.term[k] + second.term[k]) + (third.term[k] + fourth.term[k]);
+        }
+        double* const to = local + 2 * j;
+        store(to, load(to) + total.term[0]);
+        store(to + kLanes, load(to + kLanes) + total.term[1]);
       });
-    for (; i < last; ++i)
-      for_each(width, [=, &constants, &local](Index j, auto lanes) XHAT_INLINE {
-        const Terms<2> a = term(i * columns + start + j, lanes, constants.at(start + j).term);
-        for (int k = 0; k < 2; ++k) store(local[k] + j, load(local[k] + j) + a.term[k]);
-      });
-    for (int k = 0; k < 2; ++k)
-      for (Index j = 0; j < width; ++j) sums[k * columns_ + j] += local[k][j];
+    };
+    Index i = first;
+    for (; i + R <= last; i += R) add(i, Rows<R>{});
+    for (; i < last; ++i) add(i, Rows<1>{});
+    for_each(width, [=, &local, columns = columns_](Index j, auto lanes) XHAT_INLINE {
+      for (int k = 0; k < 2; ++k) {
+        double* const to = sums + k * columns + j;
+        store(to, load(to, lanes) + load(local + 2 * j + k * kLanes, lanes), lanes);
+      }
+    });
   }
 
   Shape shape_;
@@ -324,15 +431,17 @@ void by_group(const Shape& shape, const double* weights, const Work& work) {
   }
 }
 
-inline double gamma_of(const double* gamma, Index c) { return gamma ? gamma[c] : 1; }
-inline double beta_of(const double* beta, Index c) { return beta ? beta[c] : 0; }
-inline double mean_low_of(const Centre& centre, Index c) { return centre.mean_low ? centre.mean_low[c] : 0; }
+// Entries that may not be given.
+template <class L>
+XHAT_INLINE inline Lanes load_or(double otherwise, const double* entries, Index c, L lanes) {
+  return entries ? load(entries + c, lanes) : splat(otherwise);
+}
 
 // Scalar: centred = (x - mean) - mean_low, and 0 where x is missing
-template <class W, class L>
+template <class T, class W, class L>
 XHAT_INLINE inline Lanes centred_at(const W& weights, Index at, L lanes, const Lanes& x, const Lanes& mean,
-                                const Lanes& mean_low) {
-  const Lanes centred = (x - mean) - mean_low;
+                                    const Lanes& mean_low) {
+  const Lanes centred = centre<T>(x, mean, mean_low);
   if constexpr (W::given)
     return where_there(weights.at(at, lanes), x, centred);
   else
@@ -344,7 +453,7 @@ template <class T, class Group, class W>
 void channel_statistics(const Group& group, const T* x, const W& weights, double total, double eps,
                         Statistics statistics) {
   if constexpr (!W::given) {
-    group.moments(x, [=](Index c, const Moments& moments) { set_statistics(statistics, c, moments, eps); });
+    group.statistics_of(x, eps, statistics);
   } else {
     // The first pass measures from 0. Where that was far from the mean, another one measures from what was found, and
     // where weights are so unequal that this was rough, a third. What a pass adds up lies where the statistics will be;
@@ -353,7 +462,7 @@ void channel_statistics(const Group& group, const T* x, const W& weights, double
     for (Index c = group.first(); c < group.last(); ++c) shift[c] = 0;
     bool reliable = false;
     for (int pass = 0; pass < 3 && !reliable; ++pass) {
-      group.sum([=](Index c) { return Constants<1>{{shift[c]}}; },
+      group.sum(reads(x), [=](Index c, auto lanes) XHAT_INLINE { return Terms<1>{load(shift + c, lanes)}; },
                 [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
                   const Lanes weight = weights.at(at, lanes);
                   const Lanes difference = where_counted(weight, load(x + at, lanes) - constants[0]);
@@ -363,7 +472,7 @@ void channel_statistics(const Group& group, const T* x, const W& weights, double
       reliable = true;
       for (Index c = group.first(); c < group.last(); ++c) {
         const Moments m = total > 0 ? moments_from<T>(shift[c], {first[c], second[c]}, total) : kNoMoments;
-        set_statistics(statistics, c, m, eps);
+        set_statistics<T>(statistics, c, m, eps);
         reliable = reliable && m.reliable;
       }
     }
@@ -375,18 +484,23 @@ template <class T, class Group, class W>
 void normalize(const Group& group, const T* x, const W& weights, const double* gamma, const double* beta, Centre centre,
                T* out) {
   group.map(
-      [=](Index c) {
-        return Constants<5>{
-            {centre.mean[c], mean_low_of(centre, c), centre.rstd[c], gamma_of(gamma, c), beta_of(beta, c)}};
+      reads(x),
+      [=](Index c, auto lanes) XHAT_INLINE {
+        const Lanes rstd = load(centre.rstd + c, lanes), gamma_c = load_or(1, gamma, c, lanes);
+        return Terms<5>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes), rstd,
+                        kIsDouble<T> ? gamma_c : rstd * gamma_c, load_or(0, beta, c, lanes)};
       },
+      out,
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-        const auto& [mean, mean_low, rstd, gamma, beta] = constants;
+        const auto& [mean, mean_low, rstd, scale, beta] = constants;
         const Lanes x_here = load(x + at, lanes);
-        const Lanes y = ((x_here - mean) - mean_low) * rstd * gamma + beta;
+        Lanes x_hat = XHAT_VARIANT::centre<T>(x_here, mean, mean_low);
+        if constexpr (kIsDouble<T>) x_hat = x_hat * rstd;    // rstd * gamma might overflow
+        const Lanes y = x_hat * scale + beta;
         if constexpr (W::given)
-          store(out + at, where_there(weights.at(at, lanes), x_here, y), lanes);
+          return where_there(weights.at(at, lanes), x_here, y);
         else
-          store(out + at, y, lanes);
+          return y;
       });
 }
 
@@ -394,16 +508,24 @@ void normalize(const Group& group, const T* x, const W& weights, const double* g
 template <class T, class Group, class W>
 void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, Centre centre, double* dgamma,
                          double* dbeta) {
-  group.sum([=](Index c) { return Constants<2>{{centre.mean[c], mean_low_of(centre, c)}}; },
-            [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-              const auto& [mean, mean_low] = constants;
-              const Lanes x_here = load(x + at, lanes);
-              Lanes dy_here = load(dy + at, lanes);
-              if constexpr (W::given) dy_here = where_there(weights.at(at, lanes), x_here, dy_here);
-              return Terms<2>{dy_here, dy_here * centred_at(weights, at, lanes, x_here, mean, mean_low)};
-            },
-            dbeta, dgamma);
-  for (Index c = group.first(); c < group.last(); ++c) dgamma[c] *= centre.rstd[c];
+  group.sum(
+      reads(dy, x),
+      [=](Index c, auto lanes) XHAT_INLINE {
+        return Terms<3>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes),
+                        load(centre.rstd + c, lanes)};
+      },
+      [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+        const auto& [mean, mean_low, rstd] = constants;
+        const Lanes x_here = load(x + at, lanes);
+        Lanes dy_here = load(dy + at, lanes);
+        if constexpr (W::given) dy_here = where_there(weights.at(at, lanes), x_here, dy_here);
+        Lanes centred = centred_at<T>(weights, at, lanes, x_here, mean, mean_low);
+        if constexpr (kIsDouble<T>) centred = centred * rstd;    // their products with dy might leave the range
+        return Terms<2>{dy_here, dy_here * centred};
+      },
+      dbeta, dgamma);
+  if constexpr (!kIsDouble<T>)
+    for (Index c = group.first(); c < group.last(); ++c) dgamma[c] *= centre.rstd[c];
 }
 
 // Scalar: out = gamma * rstd * (dy - w * mean(dy) - w * centred * (rstd * mean(dy * x_hat))), and 0 where x is missing
@@ -411,20 +533,24 @@ template <class T, class Group, class W>
 void input_gradient(const Group& group, const T* dy, const T* x, const W& weights, double total, const double* gamma,
                     Centre centre, const double* dgamma, const double* dbeta, T* out) {
   group.map(
-      [=](Index c) {
-        return Constants<5>{{centre.mean[c], mean_low_of(centre, c), gamma_of(gamma, c) * centre.rstd[c],
-                             dbeta[c] / total, centre.rstd[c] * (dgamma[c] / total)}};
+      reads(dy, x),
+      [=, count = splat(total)](Index c, auto lanes) XHAT_INLINE {
+        const Lanes rstd = load(centre.rstd + c, lanes);
+        return Terms<5>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes),
+                        load_or(1, gamma, c, lanes) * rstd, load(dbeta + c, lanes) / count,
+                        rstd * (load(dgamma + c, lanes) / count)};
       },
+      out,
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
         const auto& [mean, mean_low, scale, along_ones, along_x] = constants;
         const Lanes x_here = load(x + at, lanes), dy_here = load(dy + at, lanes);
-        const Lanes centred = centred_at(weights, at, lanes, x_here, mean, mean_low);
+        const Lanes centred = centred_at<T>(weights, at, lanes, x_here, mean, mean_low);
         if constexpr (W::given) {
           const Lanes weight = weights.at(at, lanes);
           const Lanes dx = scale * ((dy_here - weight * along_ones) - weight * centred * along_x);
-          store(out + at, where_there(weight, x_here, dx), lanes);
+          return where_there(weight, x_here, dx);
         } else {
-          store(out + at, scale * ((dy_here - along_ones) - centred * along_x), lanes);
+          return scale * ((dy_here - along_ones) - centred * along_x);
         }
       });
 }
@@ -433,7 +559,7 @@ template <class T>
 void channels_statistics(const T* x, Weights weights, double eps, Statistics statistics, ChannelsShape sizes) {
   const Shape shape(sizes);
   if (shape.count() == 0) {
-    for (Index c = 0; c < sizes.channels; ++c) set_statistics(statistics, c, kNoMoments, eps);
+    for (Index c = 0; c < sizes.channels; ++c) set_statistics<T>(statistics, c, kNoMoments, eps);
     return;
   }
   by_group(shape, weights.entries, [=](const auto& group, const auto& each) {
@@ -492,12 +618,15 @@ void channels_apply_backward(const T* dy, const T* x, Weights weights, const dou
   by_group(Shape(sizes), weights.entries, [=]<class W>(const auto& group, const W& each) {
     parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
     // Scalar: out = gamma * rstd * dy, and 0 where x is missing
-    group.map([=](Index c) { return Constants<1>{{gamma_of(gamma, c) * centre.rstd[c]}}; },
+    group.map(reads(dy), [=](Index c, auto lanes) XHAT_INLINE {
+                return Terms<1>{load_or(1, gamma, c, lanes) * load(centre.rstd + c, lanes)};
+              }, out,
               [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-                Lanes dx = constants[0] * load(dy + at, lanes);
+                const Lanes dx = constants[0] * load(dy + at, lanes);
                 if constexpr (W::given)
-                  dx = where_there(each.at(at, lanes), load(x + at, lanes), dx);
-                store(out + at, dx, lanes);
+                  return where_there(each.at(at, lanes), load(x + at, lanes), dx);
+                else
+                  return dx;
               });
   });
 }

@@ -1,6 +1,6 @@
-// What one compiled variant offers: the functions of the loops, for both storage types.
+// What one compiled variant offers: the functions of the loops, for each type that they store.
 //
-// Arrays are C-contiguous and do not overlap. gamma and beta may be null (1 and 0). All arithmetic is double;
+// Arrays are C-contiguous and do not overlap. gamma and beta may be null (1 and 0). The arithmetic of norms is double;
 // results are rounded once, to T.
 #pragma once
 
@@ -9,6 +9,29 @@
 namespace xhat {
 
 using Index = std::ptrdiff_t;
+
+// Numbers of 16 bits, as they lie in memory: IEEE's half precision, and the upper half of a float. They convert
+// exactly. Inlined always: a function that is compiled for several instruction sets must not be the linker's to choose.
+struct Half {
+  unsigned short bits;
+
+  __attribute__((always_inline)) operator double() const {
+    constexpr double smallest = 0x1p-24;
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double size = exponent == 0 ? fraction : 1024 + fraction;
+    if (exponent == 31) size = fraction == 0 ? __builtin_inf() : __builtin_nan("");
+    for (int e = 1; e < exponent; ++e) size += size;
+    return (bits >> 15 ? -size : size) * smallest;
+  }
+};
+
+struct BFloat16 {
+  unsigned short bits;
+
+  __attribute__((always_inline)) operator double() const {
+    return __builtin_bit_cast(float, static_cast<unsigned>(bits) << 16);
+  }
+};
 
 // One entry per row or channel. The mean is mean + mean_low, to more than double precision; var is biased;
 // rstd = 1 / sqrt(var + eps), and 0 where var + eps is 0, so that x_hat is 0 there.
@@ -70,8 +93,32 @@ struct Dropping {
   double scale;
 };
 
+enum class Rule { sgd, momentum, nesterov, rmsprop, adam };
+
+// A rule of an optimizer and its numbers, the same for all parameters; see updates.hpp. What a rule does not know is
+// not read.
+struct Update {
+  Rule rule;
+  double rate;
+  double kept[2];    // share of its memory
+  double correction;
+  double eps;
+};
+
+// One parameter, its gradient and what the rule keeps of it (null where it keeps less). `decay` is the share that
+// weight decay takes off; `start` the number of entries of all parameters before it.
 template <class T>
-struct Kernels {
+struct Parameter {
+  T* values;
+  const T* gradient;
+  T* memory[2];
+  double decay;
+  Index start, size;
+};
+
+// Of float, double, Half and BFloat16.
+template <class T>
+struct NormKernels {
   void (*rows_forward)(const T* x, const double* gamma, const double* beta, double eps, bool centred, T* out,
                        Statistics statistics, RowsShape shape);
   void (*rows_backward)(const T* dy, const T* x, const double* gamma, Centre centre, bool centred, T* out,
@@ -93,6 +140,11 @@ struct Kernels {
                             double* dgamma, double* dbeta, ChannelsShape shape);
   void (*channels_apply_backward)(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
                                   double* dgamma, double* dbeta, ChannelsShape shape);
+};
+
+// Of float and double.
+template <class T>
+struct Kernels : NormKernels<T> {
   // x (groups * members, channels, height, width), out (groups, channels, size, members, windows); col2im the other way
   void (*im2col)(const T* x, T* out, Planes planes, Windows windows);
   void (*col2im)(const T* columns, T* out, Planes planes, Windows windows);
@@ -104,12 +156,17 @@ struct Kernels {
   void (*softmax_cross_entropy)(const T* scores, const long long* labels, T* out, double* losses, Index rows,
                                 Index columns);
   void (*dropout)(const T* x, Dropping dropping, T* out, Index size);
+  void (*copy)(const T* x, T* out, Index count);
+  // the parameters may not overlap; each without entries or not
+  void (*update)(const Parameter<T>* parameters, Index count, const Update& update);
 };
 
 struct Variant {
   const char* name;
   Kernels<float> float32;
   Kernels<double> float64;
+  NormKernels<Half> float16;
+  NormKernels<BFloat16> bfloat16;
 };
 
 namespace baseline {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -15,7 +16,34 @@ namespace {
 
 constexpr Index kPiecesPerThread = 8;    // so that a thread that is held up leaves work to the others
 
+// To sleep and be woken costs more than a small job. So threads stay awake for a moment: a helper across the gap between
+// the loops of one kernel and between calls in a row, the caller until the last pieces are done. Not for longer: another
+// library's threads may be waiting for the CPU.
+constexpr std::chrono::microseconds kAwakeForWork{5};
+constexpr std::chrono::microseconds kAwakeForEnd{20};
+
 std::atomic<int> num_threads{1};
+
+void pause_briefly() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits awake until `ready`, or until the time is over.
+template <class Ready>
+void stay_awake(std::chrono::microseconds longest, const Ready& ready) {
+  if (ready()) return;
+  const auto end = std::chrono::steady_clock::now() + longest;
+  do
+    for (int i = 0; i < 16; ++i) {
+      if (ready()) return;
+      pause_briefly();
+    }
+  while (std::chrono::steady_clock::now() < end);
+}
 
 class Job {
  public:
@@ -62,8 +90,13 @@ class Pool {
       wake_.notify_all();
     job.work();
     {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      job_ = nullptr;    // whoever comes only now finds nothing to do
+      seats_.store(0, std::memory_order_relaxed);
+    }
+    stay_awake(kAwakeForEnd, [this] { return busy_.load(std::memory_order_relaxed) == 0; });
+    {
       std::unique_lock<std::mutex> lock(mutex_);
-      job_ = nullptr;    // whoever wakes only now finds nothing to do
       finished_.wait(lock, [this] { return busy_ == 0; });
     }
     taken_.store(false, std::memory_order_release);
@@ -85,9 +118,10 @@ class Pool {
   }
 
   void serve() {
-    std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [this] { return job_ && seats_ > 0; });
+      stay_awake(kAwakeForWork, [this] { return seats_.load(std::memory_order_relaxed) > 0; });
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return seats_ > 0; });
       Job& job = *job_;
       --seats_;
       ++busy_;
@@ -99,11 +133,11 @@ class Pool {
   }
 
   std::atomic<bool> taken_{false};    // by the thread whose job is being done; inside a job, therefore, too
-  std::mutex mutex_;                  // guards what follows
+  std::mutex mutex_;                  // guards what follows; who is awake looks at the atomic ones without it
   std::condition_variable wake_, finished_;
   Job* job_ = nullptr;
-  int seats_ = 0;       // how many more threads may join the job
-  int busy_ = 0;        // how many are at work on it
+  std::atomic<int> seats_{0};    // how many more threads may join the job; 0 without one
+  std::atomic<int> busy_{0};     // how many are at work on it
   int threads_ = 0;
 };
 

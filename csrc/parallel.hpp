@@ -6,6 +6,7 @@
 //
 // The calling thread works too, and never waits for a thread that has not started. It runs everything itself when
 // there is too little work for two threads, inside another parallel_for, and while another thread uses the pool.
+// Threads without work stay awake for microseconds and then sleep.
 // The first exception of a body is thrown to the caller, after the others have stopped.
 // A forked child starts without threads and makes its own when it needs them.
 #pragma once

@@ -67,7 +67,7 @@ class Dropout {
 
   // The numbers at flat index `at` and the seven after it. A dropped NaN or Inf gives 0 too.
   XHAT_INLINE Lanes operator()(Index at, const Lanes& value) const {
-    const Words words = words_at(at);
+    const Drawn words = words_at(at);
     Lanes result = value * scale_;
     for (Index p = 0; p < kParts; ++p) {
       const Blocks kept = -((Blocks)(threshold_ - 1 - words.part[p]) >> 63);    // SSE2 compares no 64 bits
@@ -79,7 +79,7 @@ class Dropout {
  private:
   static constexpr int kRounds = 7;
 
-  struct Words {
+  struct Drawn {
     Mask part[kParts];
   };
 
@@ -96,10 +96,10 @@ class Dropout {
     return words;
   }
 
-  XHAT_INLINE Words words_at(Index at) const {
+  XHAT_INLINE Drawn words_at(Index at) const {
     const Index block = at / 4;
     const int skip = static_cast<int>(at % 4);
-    Words result;
+    Drawn result;
 #if defined(__AVX512F__)
     const __m512i from = _mm512_maskz_add_epi32(0x5555, _mm512_set_epi32(0, 7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0),
                                                 _mm512_set1_epi32(skip));

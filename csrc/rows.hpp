@@ -32,11 +32,14 @@ inline bool is_kept(const RowsShape& shape) {
 
 inline bool few_long(const RowsShape& shape) { return shape.rows < kManyRows && shape.columns >= 2 * kGrain; }
 
-// body(i) for every row
-template <class Body>
-void each_row(const RowsShape& shape, const Body& body) {
+// body(first, last, writer) for some rows at a time, few enough to stay in the first-level cache
+template <class T, class Body>
+void each_rows(const RowsShape& shape, const Body& body) {
+  const bool streamed = is_streamed<T>(shape.rows * shape.columns);
+  const Index at_once = larger(kAhead / static_cast<Index>(sizeof(T)) / larger(shape.columns, 1), 1);
   const auto some = [&](Index first, Index last) {
-    for (Index i = first; i < last; ++i) body(i);
+    Writer<T> writer(streamed);
+    for (Index i = first; i < last; i += at_once) body(i, smaller(i + at_once, last), writer);
   };
   if (few_long(shape)) return some(0, shape.rows);
   parallel_for(shape.rows, grain_of(shape.columns), some);
@@ -71,13 +74,18 @@ class Spread {
   Spread(const double* gamma, const double* beta, const RowsShape& shape)
       : columns_(shape.columns), gamma_(gamma, 1, shape), beta_(beta, 0, shape) {}
 
-  // body(column, lanes, gamma, beta) for all columns of a row
-  template <class Body>
-  XHAT_INLINE void map(Index row, const Body& body) const {
+  // to[j] = formula(j, lanes, gamma, beta) for all columns of a row
+  template <class T, class Formula>
+  XHAT_INLINE void map(Index row, T* to, Writer<T>& writer, const Formula& formula) const {
     const double *const gamma = gamma_.line(row), *const beta = beta_.line(row);
-    for_each(Runs(1, columns_, columns_), [=](Index j, auto lanes) XHAT_INLINE {
-      body(j, lanes, load(gamma + j, lanes), load(beta + j, lanes));
-    });
+    const auto with_parameters = [=](Index j, auto lanes) XHAT_INLINE {
+      return formula(j, lanes, load(gamma + j, lanes), load(beta + j, lanes));
+    };
+    const Runs whole(1, columns_, columns_);
+    if (whole.blocks() > 1)
+      write_runs(whole, NoReads{}, to, writer.streamed(), with_parameters);
+    else
+      writer.write(to, columns_, with_parameters);
   }
 
  private:
@@ -92,16 +100,23 @@ class Kept {
 
   double gamma(Index row, Index entry) const { return gamma_ ? line(gamma_, row)[entry] : 1; }
 
-  template <class Body>
-  XHAT_INLINE void map(Index row, const Body& body) const {
+  template <class T, class Formula>
+  XHAT_INLINE void map(Index row, T* to, Writer<T>& writer, const Formula& formula) const {
     const Runs runs(shape_.entries, inner_, inner_);
     const double *const gamma = line(gamma_, row), *const beta = line(beta_, row);
-    each_block(runs, [=, inner = inner_](Index block) XHAT_INLINE {
-      runs.each_segment(block, [&](Index start, Index size) XHAT_INLINE {
+    const auto write_block = [=, inner = inner_](Index block, Writer<T>& writer) XHAT_INLINE {
+      runs.each_segment(block, [&](Index start, Index size, Index) XHAT_INLINE {
         const Lanes gamma_here = splat(gamma ? gamma[start / inner] : 1);
         const Lanes beta_here = splat(beta ? beta[start / inner] : 0);
-        for_each(size, [&](Index j, auto lanes) XHAT_INLINE { body(start + j, lanes, gamma_here, beta_here); });
+        writer.write(to + start, size, [&](Index j, auto lanes) XHAT_INLINE {
+          return formula(start + j, lanes, gamma_here, beta_here);
+        });
       });
+    };
+    if (runs.blocks() == 1) return write_block(0, writer);
+    each_block(runs, [=, streamed = writer.streamed()](Index block) XHAT_INLINE {
+      Writer<T> own(streamed);
+      write_block(block, own);
     });
   }
 
@@ -118,22 +133,23 @@ class Kept {
 template <class T, class Parameters>
 void rows_forward_with(const Parameters& parameters, const T* x, double eps, bool centred, T* out,
                        Statistics statistics, RowsShape shape) {
-  each_row(shape, [=, &parameters](Index i) {
+  each_rows<T>(shape, [=, &parameters](Index first, Index last, Writer<T>& writer) {
     const Runs row(1, shape.columns, shape.columns);
-    const T* const from = x + i * shape.columns;
-    T* const to = out + i * shape.columns;
-    const Moments m = centred ? moments(from, row) : moments_about_zero(from, row);
-    set_statistics(statistics, i, m, eps);
-
+    // All statistics first: their roots and quotients are waited for once.
+    for (Index i = first; i < last; ++i) {
+      const T* const from = x + i * shape.columns;
+      set_statistics<T>(statistics, i, centred ? moments(from, row) : moments_about_zero(from, row), eps);
+    }
     // Scalar: to[j] = ((from[j] - mean) - mean_low) * rstd * gamma[j] + beta[j]
-    const Lanes mean = splat(m.mean), mean_low = splat(m.mean_low), rstd = splat(statistics.rstd[i]);
-    // The next row is fetched meanwhile, if it fits the cache beside this one.
-    const T* const next = shape.columns <= kSegment ? from + shape.columns : from;
-    parameters.map(i, [=](Index j, auto lanes, const Lanes& gamma_j, const Lanes& beta_j) XHAT_INLINE {
-      __builtin_prefetch(next + j);
-      const Lanes x_hat = ((load(from + j, lanes) - mean) - mean_low) * rstd;
-      store(to + j, x_hat * gamma_j + beta_j, lanes);
-    });
+    for (Index i = first; i < last; ++i) {
+      const Lanes mean = splat(statistics.mean[i]), mean_low = splat(statistics.mean_low[i]);
+      const Lanes rstd = splat(statistics.rstd[i]);
+      parameters.map(i, out + i * shape.columns, writer,
+                     [=, from = x + i * shape.columns](Index j, auto lanes, const Lanes& gamma, const Lanes& beta)
+                         XHAT_INLINE {
+                           return centre<T>(load(from + j, lanes), mean, mean_low) * rstd * gamma + beta;
+                         });
+    }
   });
 }
 
@@ -146,15 +162,27 @@ void rows_forward(const T* x, const double* gamma, const double* beta, double ep
     rows_forward_with(Spread(gamma, beta, shape), x, eps, centred, out, statistics, shape);
 }
 
+// What the backward pass reads, and where dx goes.
+template <class T>
+struct Gradient {
+  const T *dy, *x;
+  Centre centre;
+  bool centred;
+  T* out;
+  Index rows, columns;
+
+  bool streamed() const { return is_streamed<T>(rows * columns); }
+};
+
 // R rows, `step` rows apart, that go by the same line of parameters.
 template <int R, class T>
 struct Several {
-  Several(const T* dy, const T* x, Centre centre, Index first, Index step, Index columns)
-      : dy(dy + first * columns), x(x + first * columns), stride(step * columns) {
+  Several(const Gradient<T>& of, Index first, Index step)
+      : dy(of.dy + first * of.columns), x(of.x + first * of.columns), stride(step * of.columns) {
     for (int r = 0; r < R; ++r) {
-      mean[r] = splat(centre.mean[first + r * step]);
-      mean_low[r] = splat(centre.mean_low[first + r * step]);
-      rstd[r] = splat(centre.rstd[first + r * step]);
+      mean[r] = splat(of.centre.mean[first + r * step]);
+      mean_low[r] = splat(of.centre.mean_low[first + r * step]);
+      rstd[r] = splat(of.centre.rstd[first + r * step]);
     }
   }
 
@@ -165,15 +193,22 @@ struct Several {
 
   template <class Count>
   XHAT_INLINE Lanes x_hat_at(int r, Index j, Count lanes) const {
-    return ((load(x + r * stride + j, lanes) - mean[r]) - mean_low[r]) * rstd[r];
+    return centre<T>(load(x + r * stride + j, lanes), mean[r], mean_low[r]) * rstd[r];
   }
 
-  // Scalar: to[j] = rstd * (dx_hat[j] - along_ones - x_hat[j] * along_x_hat), with dx_hat[j] = dy[j] * gamma[j]
+  // Scalar: dx[j] = rstd * (dx_hat[j] - along_ones - x_hat[j] * along_x_hat), with dx_hat[j] = dy[j] * gamma[j]
   template <class Count>
-  XHAT_INLINE void write(int r, Index j, Count lanes, const Lanes& gamma, const Lanes& along_ones,
-                         const Lanes& along_x_hat, T* to) const {
+  XHAT_INLINE Lanes dx_at(int r, Index j, Count lanes, const Lanes& gamma, const Lanes& along_ones,
+                          const Lanes& along_x_hat) const {
     const Lanes dx_hat = dy_at(r, j, lanes) * gamma;
-    store(to + j, rstd[r] * ((dx_hat - along_ones) - x_hat_at(r, j, lanes) * along_x_hat), lanes);
+    return rstd[r] * ((dx_hat - along_ones) - x_hat_at(r, j, lanes) * along_x_hat);
+  }
+
+  // Asks for what is needed some time after column j of row r.
+  XHAT_INLINE void fetch(int r, Index j) const {
+    const Index ahead = r * stride + j + larger(R * stride, kAhead / static_cast<Index>(sizeof(T)));
+    __builtin_prefetch(dy + ahead);
+    __builtin_prefetch(x + ahead);
   }
 
   const T *dy, *x;
@@ -194,6 +229,7 @@ XHAT_INLINE inline void add_rows(const Several<R, T>& rows, const double* gamma,
       Lanes dgamma_j = load(dgamma + j, lanes), dbeta_j = load(dbeta + j, lanes);
       Terms<2 * R> terms;
       for (int r = 0; r < R; ++r) {
+        rows.fetch(r, j);
         const Lanes x_hat_j = rows.x_hat_at(r, j, lanes), dy_j = rows.dy_at(r, j, lanes);
         dgamma_j = dgamma_j + dy_j * x_hat_j;
         dbeta_j = dbeta_j + dy_j;
@@ -221,18 +257,13 @@ void add_long_rows(const Several<R, T>& rows, const double* gamma, Index columns
 }
 
 template <int R, class T>
-XHAT_INLINE inline void write_rows(const Several<R, T>& rows, const double* gamma, Index first, Index last,
-                                   bool centred, Index columns, const double* sums, T* out) {
-  const double n = static_cast<double>(columns);
+XHAT_INLINE inline void write_rows(const Gradient<T>& of, const Several<R, T>& rows, const double* gamma, Index first,
+                                   Index last, const double* sums, T* out, Writer<T>& writer) {
+  const double n = static_cast<double>(of.columns);
   for (int r = 0; r < R; ++r) {
-    const Lanes along_ones = splat(centred ? sums[2 * r] / n : 0), along_x_hat = splat(sums[2 * r + 1] / n);
-    T* const to = out + r * rows.stride;
-    // The next rows are fetched meanwhile, if they fit the cache beside these.
-    const Index ahead = columns <= kSegment ? (r + R) * rows.stride : first;
-    for_each(last - first, [&](Index k, auto lanes) XHAT_INLINE {
-      __builtin_prefetch(rows.dy + ahead + k);
-      __builtin_prefetch(rows.x + ahead + k);
-      rows.write(r, first + k, lanes, load(gamma + first + k, lanes), along_ones, along_x_hat, to);
+    const Lanes along_ones = splat(of.centred ? sums[2 * r] / n : 0), along_x_hat = splat(sums[2 * r + 1] / n);
+    writer.write(out + r * rows.stride + first, last - first, [&](Index k, auto lanes) XHAT_INLINE {
+      return rows.dx_at(r, first + k, lanes, load(gamma + first + k, lanes), along_ones, along_x_hat);
     });
   }
 }
@@ -268,26 +299,26 @@ inline void add_columns(const double* columns, Index count, Index inner, double*
 }
 
 template <int R, class T>
-void backward_at_once(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, Index first,
-                      Index step, T* out, double* dgamma, double* dbeta, Index columns) {
-  const Several<R, T> rows(dy, x, centre, first, step, columns);
+void backward_at_once(const PerColumn& gamma, const Gradient<T>& of, Index first, Index step, double* dgamma,
+                      double* dbeta, Writer<T>& writer) {
+  const Several<R, T> rows(of, first, step);
   double sums[2 * R] = {};
-  if (columns < 2 * kGrain)
-    add_rows(rows, gamma.line(first), 0, columns, dgamma, dbeta, sums);
+  if (of.columns < 2 * kGrain)
+    add_rows(rows, gamma.line(first), 0, of.columns, dgamma, dbeta, sums);
   else
-    add_long_rows(rows, gamma.line(first), columns, dgamma, dbeta, sums);
-  write_rows(rows, gamma.line(first), 0, columns, centred, columns, sums, out + first * columns);
+    add_long_rows(rows, gamma.line(first), of.columns, dgamma, dbeta, sums);
+  write_rows(of, rows, gamma.line(first), 0, of.columns, sums, of.out + first * of.columns, writer);
 }
 
 // Many rows: the threads share blocks of samples, each with sums of its own, (blocks, groups, columns).
 template <class T>
-void spread_many_backward(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, T* out,
-                     double* block_dgamma, double* block_dbeta, Index samples, Index samples_per_block, Index groups,
-                     Index columns) {
+void spread_many_backward(const PerColumn& gamma, const Gradient<T>& of, double* block_dgamma, double* block_dbeta,
+                          Index samples, Index samples_per_block, Index groups) {
   constexpr int kRowsAtOnce = 2;    // dgamma and dbeta are read and written once for all of them
-  const Index size = groups * columns;
+  const Index columns = of.columns, size = groups * columns;
   const Index blocks = divide_up(samples, samples_per_block);
   parallel_for(blocks, grain_of(samples_per_block * size), [=, &gamma](Index first, Index last) {
+    Writer<T> writer(of.streamed());
     for (Index block = first; block < last; ++block) {
       double *const dgamma = block_dgamma + block * size, *const dbeta = block_dbeta + block * size;
       for (Index j = 0; j < size; ++j) dgamma[j] = 0;
@@ -296,20 +327,19 @@ void spread_many_backward(const PerColumn& gamma, const T* dy, const T* x, Centr
       Index sample = block * samples_per_block;
       for (; sample + kRowsAtOnce <= end; sample += kRowsAtOnce)
         for (Index g = 0; g < groups; ++g)
-          backward_at_once<kRowsAtOnce>(gamma, dy, x, centre, centred, sample * groups + g, groups, out,
-                                        dgamma + g * columns, dbeta + g * columns, columns);
+          backward_at_once<kRowsAtOnce>(gamma, of, sample * groups + g, groups, dgamma + g * columns,
+                                        dbeta + g * columns, writer);
       for (; sample < end; ++sample)
         for (Index g = 0; g < groups; ++g)
-          backward_at_once<1>(gamma, dy, x, centre, centred, sample * groups + g, groups, out, dgamma + g * columns,
-                              dbeta + g * columns, columns);
+          backward_at_once<1>(gamma, of, sample * groups + g, groups, dgamma + g * columns, dbeta + g * columns, writer);
     }
   });
 }
 
 // Few long rows: the threads share pieces of the columns.
 template <class T>
-void spread_few_backward(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, T* out,
-                         double* dgamma, double* dbeta, Index rows, Index groups, Index columns) {
+void spread_few_backward(const PerColumn& gamma, const Gradient<T>& of, double* dgamma, double* dbeta, Index groups) {
+  const Index rows = of.rows, columns = of.columns;
   const Index pieces = divide_up(columns, kGrain);
   const Workspace partial(pieces * rows * 2);
   double* const sums = partial.data();    // (pieces, rows, 2)
@@ -323,22 +353,22 @@ void spread_few_backward(const PerColumn& gamma, const T* dy, const T* x, Centre
         for (Index j = g * columns + start; j < g * columns + end; ++j) dbeta[j] = 0;
       }
       for (Index i = 0; i < rows; ++i)
-        add_rows(Several<1, T>(dy, x, centre, i, 1, columns), gamma.line(i), start, end, dgamma + i % groups * columns,
+        add_rows(Several<1, T>(of, i, 1), gamma.line(i), start, end, dgamma + i % groups * columns,
                  dbeta + i % groups * columns, along + 2 * i);
     }
   });
   for (Index piece = 1; piece < pieces; ++piece)
     for (Index k = 0; k < 2 * rows; ++k) sums[k] += sums[piece * rows * 2 + k];
   parallel_for(pieces, 1, [=, &gamma](Index first, Index last) {
+    Writer<T> writer(of.streamed());
     for (Index i = 0; i < rows; ++i)
-      write_rows(Several<1, T>(dy, x, centre, i, 1, columns), gamma.line(i), first * kGrain,
-                 smaller(last * kGrain, columns), centred, columns, sums + 2 * i, out + i * columns);
+      write_rows(of, Several<1, T>(of, i, 1), gamma.line(i), first * kGrain, smaller(last * kGrain, columns),
+                 sums + 2 * i, of.out + i * columns, writer);
   });
 }
 
 template <class T>
-void spread_backward(const PerColumn& gamma, const T* dy, const T* x, Centre centre, bool centred, T* out,
-                        double* dgamma, double* dbeta, RowsShape shape) {
+void spread_backward(const PerColumn& gamma, const Gradient<T>& of, double* dgamma, double* dbeta, RowsShape shape) {
   constexpr Index kMinSamples = 4;    // per block, so that the blocks' sums take no more memory than x
   const Index groups = shape.groups, columns = shape.columns, size = groups * columns, inner = inner_of(shape);
   const Index samples = groups > 0 ? shape.rows / groups : 0;
@@ -350,11 +380,9 @@ void spread_backward(const PerColumn& gamma, const T* dy, const T* x, Centre cen
   double* const block_dgamma = direct ? dgamma : memory.data();    // (blocks, size)
   double* const block_dbeta = direct ? dbeta : block_dgamma + blocks * size;
   if (few_long(shape))
-    spread_few_backward(gamma, dy, x, centre, centred, out, block_dgamma, block_dbeta, shape.rows, groups,
-                        columns);
+    spread_few_backward(gamma, of, block_dgamma, block_dbeta, groups);
   else
-    spread_many_backward(gamma, dy, x, centre, centred, out, block_dgamma, block_dbeta, samples,
-                    samples_per_block, groups, columns);
+    spread_many_backward(gamma, of, block_dgamma, block_dbeta, samples, samples_per_block, groups);
   if (direct) return;
   double* const of_columns = inner == 1 ? nullptr : block_dbeta + blocks * size;
   const auto total = [=](const double* block_sums, double* result) {
@@ -366,23 +394,24 @@ void spread_backward(const PerColumn& gamma, const T* dy, const T* x, Centre cen
 }
 
 template <class T>
-void kept_backward(const Kept& parameters, const T* dy, const T* x, Centre centre, bool centred, T* out,
-                        double* dgamma, double* dbeta, RowsShape shape) {
+void kept_backward(const Kept& parameters, const Gradient<T>& of, double* dgamma, double* dbeta, RowsShape shape) {
   const Index entries = shape.entries, size = shape.groups * entries, inner = inner_of(shape);
   const Index samples = size > 0 ? shape.rows / shape.groups : 0;
   const Workspace pairs(samples * 2 * size);
   double* const sums = pairs.data();    // (samples, 2, groups, entries)
-  each_row(shape, [=, &parameters](Index i) {
-    const Several<1, T> row(dy, x, centre, i, 1, shape.columns);
+  const auto go_back = [=, &parameters](Index i, Writer<T>& writer) {
+    const Several<1, T> row(of, i, 1);
     double* const of_dy = sums + i / shape.groups * 2 * size + i % shape.groups * entries;
     double* const of_dy_x_hat = of_dy + size;
     // Scalar: of_dy[e] = sum of dy[j]     of_dy_x_hat[e] = sum of dy[j] * x_hat[j], over the columns of entry e
     const auto add_entries = [=](Index first, Index last) XHAT_INLINE {
       for (Index e = first; e < last; ++e) {
-        const Sums here = sum_over(Runs(1, inner, inner), [=, start = e * inner](Index k, auto lanes) XHAT_INLINE {
-          const Lanes dy_j = row.dy_at(0, start + k, lanes);
-          return Terms<2>{dy_j, dy_j * row.x_hat_at(0, start + k, lanes)};
-        });
+        const Index start = e * inner;
+        const Sums here = sum_over(Runs(1, inner, inner), reads(row.dy + start, row.x + start),
+                                   [=](Index k, auto lanes) XHAT_INLINE {
+                                     const Lanes dy_j = row.dy_at(0, start + k, lanes);
+                                     return Terms<2>{dy_j, dy_j * row.x_hat_at(0, start + k, lanes)};
+                                   });
         of_dy[e] = here.first;
         of_dy_x_hat[e] = here.second;
       }
@@ -399,9 +428,14 @@ void kept_backward(const Kept& parameters, const T* dy, const T* x, Centre centr
       along.second += parameters.gamma(i, e) * of_dy_x_hat[e];
     }
     const double n = static_cast<double>(shape.columns);
-    const Lanes along_ones = splat(centred ? along.first / n : 0), along_x_hat = splat(along.second / n);
-    parameters.map(i, [=, to = out + i * shape.columns](Index j, auto lanes, const Lanes& gamma, const Lanes&)
-                          XHAT_INLINE { row.write(0, j, lanes, gamma, along_ones, along_x_hat, to); });
+    const Lanes along_ones = splat(of.centred ? along.first / n : 0), along_x_hat = splat(along.second / n);
+    parameters.map(i, of.out + i * shape.columns, writer,
+                   [=](Index j, auto lanes, const Lanes& gamma, const Lanes&) XHAT_INLINE {
+                     return row.dx_at(0, j, lanes, gamma, along_ones, along_x_hat);
+                   });
+  };
+  each_rows<T>(shape, [&](Index first, Index last, Writer<T>& writer) {
+    for (Index i = first; i < last; ++i) go_back(i, writer);
   });
   add_up(sums, samples, 2 * size, size, dbeta);
   add_up(sums + size, samples, 2 * size, size, dgamma);
@@ -410,10 +444,11 @@ void kept_backward(const Kept& parameters, const T* dy, const T* x, Centre centr
 template <class T>
 void rows_backward(const T* dy, const T* x, const double* gamma, Centre centre, bool centred, T* out, double* dgamma,
                    double* dbeta, RowsShape shape) {
+  const Gradient<T> of{dy, x, centre, centred, out, shape.rows, shape.columns};
   if (is_kept(shape))
-    kept_backward(Kept(gamma, nullptr, shape), dy, x, centre, centred, out, dgamma, dbeta, shape);
+    kept_backward(Kept(gamma, nullptr, shape), of, dgamma, dbeta, shape);
   else
-    spread_backward(PerColumn(gamma, 1, shape), dy, x, centre, centred, out, dgamma, dbeta, shape);
+    spread_backward(PerColumn(gamma, 1, shape), of, dgamma, dbeta, shape);
 }
 
 }  // namespace

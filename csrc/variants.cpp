@@ -12,6 +12,7 @@ namespace {
 std::vector<const Variant*> available() {
   std::vector<const Variant*> result{&baseline::variant};
 #ifdef XHAT_X86
+  if (!__builtin_cpu_supports("f16c")) return result;
   if (__builtin_cpu_supports("avx2")) result.push_back(&avx2::variant);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))

@@ -9,7 +9,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from xhat.kernels import get_num_threads, set_num_threads
+from xhat.kernels import get_memory, get_num_threads, set_idle_memory, set_num_threads
 from xhat.layers import (
     affine,
     batch_norm,
@@ -95,6 +95,7 @@ __all__ = [
     "datasets",
     "dropout",
     "flatten",
+    "get_memory",
     "get_num_threads",
     "group_norm",
     "hinge_loss",
@@ -106,6 +107,7 @@ __all__ = [
     "relu",
     "rms_norm",
     "save",
+    "set_idle_memory",
     "set_num_threads",
     "softmax",
     "softmax_cross_entropy",

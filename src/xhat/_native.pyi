@@ -1,4 +1,5 @@
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,15 +7,26 @@ from numpy.typing import NDArray
 _Numbers: TypeAlias = NDArray[np.floating[Any]]
 _Entries: TypeAlias = NDArray[np.float64]
 _Pair: TypeAlias = tuple[int, int]
+_Normalized: TypeAlias = tuple[Any, tuple[Any, ...]]
+_Gradients: TypeAlias = tuple[Any, Any, Any]
 
 def variants() -> list[str]: ...
 def use(name: str) -> None: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
+
+@final
+class Buffer:
+    def __init__(self, size: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def set_idle_memory(limit: int) -> None: ...
+def get_idle_memory() -> int: ...
+def memory_held() -> tuple[int, int]: ...
 def rows_forward(
     x: _Numbers,
-    gamma: _Entries | None,
-    beta: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
     eps: float,
     centred: bool,
     out: _Numbers,
@@ -26,7 +38,7 @@ def rows_forward(
 def rows_backward(
     dy: _Numbers,
     x: _Numbers,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries,
     rstd: _Entries,
@@ -49,8 +61,8 @@ def channels_forward(
     x: _Numbers,
     weights: _Entries | None,
     total: float,
-    gamma: _Entries | None,
-    beta: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
     eps: float,
     out: _Numbers,
     mean: _Entries,
@@ -61,8 +73,8 @@ def channels_forward(
 def channels_apply(
     x: _Numbers,
     weights: _Entries | None,
-    gamma: _Entries | None,
-    beta: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -83,7 +95,7 @@ def channels_gradient(
     x: _Numbers,
     weights: _Entries | None,
     total: float,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -96,7 +108,7 @@ def channels_backward(
     x: _Numbers,
     weights: _Entries | None,
     total: float,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -108,7 +120,7 @@ def channels_apply_backward(
     dy: _Numbers,
     x: _Numbers,
     weights: _Entries | None,
-    gamma: _Entries | None,
+    gamma: _Numbers | None,
     mean: _Entries,
     mean_low: _Entries | None,
     rstd: _Entries,
@@ -116,6 +128,10 @@ def channels_apply_backward(
     dgamma: _Entries,
     dbeta: _Entries,
 ) -> None: ...
+def softmax(scores: _Numbers, out: _Numbers) -> None: ...
+def softmax_cross_entropy(scores: _Numbers, labels: NDArray[np.int64], out: _Numbers, losses: _Entries) -> None: ...
+def dropout(x: _Numbers, key: int, rate: float, out: _Numbers) -> None: ...
+def copy(x: _Numbers, out: _Numbers) -> None: ...
 def im2col(x: _Numbers, out: _Numbers, stride: _Pair, padding: _Pair) -> None: ...
 def col2im(columns: _Numbers, out: _Numbers, stride: _Pair, padding: _Pair) -> None: ...
 def max_pool_forward(
@@ -124,6 +140,29 @@ def max_pool_forward(
 def max_pool_backward(
     dy: _Numbers, argmax: NDArray[np.uint8], out: _Numbers, size: _Pair, stride: _Pair, padding: _Pair
 ) -> None: ...
-def softmax(scores: _Numbers, out: _Numbers) -> None: ...
-def softmax_cross_entropy(scores: _Numbers, labels: NDArray[np.int64], out: _Numbers, losses: _Entries) -> None: ...
-def dropout(x: _Numbers, key: int, rate: float, out: _Numbers) -> None: ...
+def small_channels_forward(x: object, gamma: object, beta: object, eps: object, axis: object) -> _Normalized | None: ...
+def small_channels_backward(dy: object, *saved: object) -> _Gradients | None: ...
+def small_rows_forward(
+    x: object, gamma: object, beta: object, eps: object, axis: object, centred: bool
+) -> _Normalized | None: ...
+def small_rows_backward(dy: object, centred: bool, *saved: object) -> _Gradients | None: ...
+def small_groups_forward(
+    x: object, gamma: object, beta: object, eps: object, groups: object, axis: object
+) -> _Normalized | None: ...
+def small_groups_backward(dy: object, *saved: object) -> _Gradients | None: ...
+def small_instances_forward(
+    x: object, gamma: object, beta: object, eps: object, axis: object
+) -> _Normalized | None: ...
+def small_instances_backward(dy: object, *saved: object) -> _Gradients | None: ...
+def update(
+    rule: str,
+    rate: float,
+    kept1: float,
+    kept2: float,
+    correction: float,
+    eps: float,
+    parameters: Sequence[_Numbers],
+    gradients: Sequence[_Numbers],
+    memory: Sequence[Sequence[_Numbers]],
+    decay: Sequence[float],
+) -> bool: ...

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias, TypeGuard, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from xhat.kernels import memory
+
 Array: TypeAlias = NDArray[Any]
 Dtype: TypeAlias = np.dtype[Any]
 
@@ -25,7 +27,7 @@ _TYPES = "float16, bfloat16, float32 or float64"
 
 def as_values(who: str, name: str, x: ArrayLike) -> Array:
     """Return `x` as a plain array of a floating type, ready to compute with."""
-    if type(x) is np.ndarray and x.dtype.char in "fd" and x.flags.carray and x.dtype.isnative:
+    if _is_ready(x):
         return x
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
@@ -43,6 +45,8 @@ def as_values(who: str, name: str, x: ArrayLike) -> Array:
 
 def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -> Array:
     """Return the gradient `dy` that arrives from above, which must have the output's `shape`."""
+    if _is_ready(dy) and dy.shape == shape and dy.dtype == dtype:
+        return dy
     values = as_values(who, "dy", dy)
     if values.shape != shape:
         raise ValueError(
@@ -55,6 +59,8 @@ def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -
 
 def as_parameter(who: str, name: str, values: ArrayLike, shape: tuple[int | None, ...], advice: str) -> Array:
     """Return a parameter of `shape`, where None is any size, with its own type; integers become float64."""
+    if _is_ready(values) and values.shape == shape:
+        return values
     parameter = as_array(who, name, values)
     if isinstance(values, np.ma.MaskedArray) or not (parameter.dtype.kind in "iu" or parameter.dtype.name in _FLOATS):
         got = "a masked array" if isinstance(values, np.ma.MaskedArray) else str(parameter.dtype)
@@ -76,11 +82,13 @@ def as_targets(who: str, name: str, targets: ArrayLike) -> Array:
 
 def shape_of(who: str, name: str, values: ArrayLike) -> tuple[int, ...]:
     """Return the shape of an argument that is judged further when this is known."""
-    return as_array(who, name, values).shape
+    return values.shape if type(values) is np.ndarray else as_array(who, name, values).shape
 
 
 def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], advice: str) -> Array:
     """Return a saved or running statistic: float64 of exactly `shape`."""
+    if _is_ready(values) and values.shape == shape and values.dtype.char == "d":
+        return values
     if not _is_array(values) or isinstance(values, np.ma.MaskedArray) or values.dtype != np.float64:
         got = values.dtype if _is_array(values) else type(values).__name__
         raise TypeError(f"{who}: expected {name} as a float64 array, got {got}. {advice}")
@@ -117,7 +125,7 @@ def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inpu
     `inputs` are the caller's own arguments: what lies differently in memory was copied, but must not be overwritten.
     """
     if out is None:
-        return np.empty(shape, dtype)
+        return memory.empty(shape, dtype)
     if not _is_array(out) or isinstance(out, np.ma.MaskedArray) or out.dtype != dtype:
         got = str(out.dtype) if type(out) is np.ndarray else type(out).__name__
         raise TypeError(f"{who}: expected out as an array of type {dtype}, got {got}. Make it with numpy.empty_like.")
@@ -137,6 +145,8 @@ def as_output(who: str, out: object, shape: tuple[int, ...], dtype: Dtype, *inpu
 
 def as_axis(who: str, name: str, axis: object, ndim: int | None) -> int:
     """Return `axis` counted from the front of an array of `ndim` axes; as it is while `ndim` is not known."""
+    if type(axis) is int and ndim is not None and 0 <= axis < ndim:
+        return axis
     try:
         index = operator.index(axis)  # type: ignore[arg-type]
     except TypeError:
@@ -305,6 +315,11 @@ def check_cache(who: str, cache: object, *kinds: type) -> None:
 def _qualified(kind: type) -> str:
     """Return the name of a class with its module's, which tells the caches of layers apart."""
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+
+
+def _is_ready(values: object) -> TypeGuard[Array]:
+    """Tell, quickly, whether this is an array of a usual type in the form that the layers compute with."""
+    return type(values) is np.ndarray and values.dtype.char in "fd" and values.flags.carray and values.dtype.isnative
 
 
 def _is_array(value: object) -> TypeGuard[Array]:

@@ -26,7 +26,7 @@ class Tolerance(NamedTuple):
 
 EPS64 = float(np.finfo(np.float64).eps)
 TOLERANCES = {
-    np.dtype(np.float32): Tolerance(y=2.0**-23, dx=2e-7, sums=1e-12, statistics=1e-11),
+    np.dtype(np.float32): Tolerance(y=2.0**-23, dx=2e-7, sums=1e-8, statistics=1e-11),
     np.dtype(np.float64): Tolerance(y=8 * EPS64, dx=8 * EPS64, sums=8 * EPS64, statistics=8 * EPS64),
 }
 

@@ -3,6 +3,7 @@
 import re
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tests.kernels import oracle
@@ -34,6 +35,7 @@ NAMES = {
 }
 
 
+TYPES = "float16, bfloat16, float32 or float64"
 SETTINGS = {"eps": 1e-5, "centred": True, "total": 6.0}
 
 
@@ -92,7 +94,7 @@ def test_none_and_strangers(function, name):
         refuse(
             function,
             TypeError,
-            f"{function}: expected {name} as an array of float32 or float64, got {kind}. Convert it with np.asarray.",
+            f"{function}: expected {name} as an array of {TYPES}, got {kind}. Convert it with np.asarray.",
             **{name: stranger},
         )
 
@@ -100,26 +102,48 @@ def test_none_and_strangers(function, name):
 @pytest.mark.parametrize(("function", "name"), ARRAYS)
 @pytest.mark.parametrize(
     ("dtype", "text"),
-    [("f2", "e"), ("i4", "i"), ("i8", "l"), (">f8", ">d"), ("?", "?"), ("c8", "Zf"), ("O", "O")],
+    [
+        ("i2", "int16"),
+        ("u2", "uint16"),
+        ("u1", "uint8"),
+        ("i4", "int32"),
+        (">f8", ">f8"),
+        ("?", "bool"),
+        ("c8", "complex64"),
+        ("O", "object"),
+        ("f8,f4", "[('f0', '<f8'), ('f1', '<f4')]"),
+    ],
 )
 def test_other_types(function, name, dtype, text):
     refuse(
         function,
         TypeError,
-        f"{function}: expected {name} of native float32 or float64, got buffer format '{text}'. "
-        "Convert it with astype.",
+        f"{function}: expected {name} of native {TYPES}, got {text}. Convert it with astype.",
         **{name: np.zeros(shape_of(function, name), dtype)},
     )
 
 
-@pytest.mark.parametrize(("function", "name"), PARAMETERS)
-def test_parameters_and_statistics_are_float64(function, name):
+@pytest.mark.parametrize(("function", "name"), [(f, name) for f, name in PARAMETERS if name not in ("gamma", "beta")])
+def test_statistics_and_sums_are_float64(function, name):
     refuse(
         function,
         TypeError,
         f"{function}: expected {name} of float64, got float32. Convert it with astype.",
         **{name: np.zeros(shape_of(function, name), np.float32)},
     )
+
+
+@pytest.mark.parametrize("function", [f for f, name in PARAMETERS if name == "gamma"])
+@pytest.mark.parametrize("kind", ["f2", ml_dtypes.bfloat16, "f4", "f8"])
+def test_parameters_are_widened(function, kind):
+    arrays, wide = good(function), good(function)
+    for name in {"gamma", "beta"} & arrays.keys():
+        arrays[name] = arrays[name].astype(kind)
+        wide[name] = arrays[name].astype(np.float64)
+    getattr(native, function)(**arrays)
+    getattr(native, function)(**wide)
+    for name in written(function):
+        np.testing.assert_array_equal(arrays[name], wide[name])
 
 
 @pytest.mark.parametrize(("function", "name"), LIKE_X)

@@ -13,6 +13,8 @@ import xhat
 from xhat.training import schedules
 from xhat.training.trainer import _bounds
 
+RATES = {"adam": 0.02, "adamw": 0.02, "momentum": 0.1, "nesterov": 0.1, "rmsprop": 0.02, "sgd": 0.5}  # that learn fast
+
 
 def problem(samples=300, seed=0):
     rng = np.random.default_rng(seed)
@@ -114,7 +116,7 @@ def test_early_stopping_goes_back_to_the_best():
 def test_every_optimizer_learns(optimizer):
     x, labels = problem()
     labels = (x[:, 0] > x[:, 1]).astype(int)
-    rate = {"adam": 0.02, "momentum": 0.1, "rmsprop": 0.02, "sgd": 0.5}[optimizer]
+    rate = RATES[optimizer]
     history = trainer(optimizer=optimizer, learning_rate=rate).fit(x, labels, epochs=40)
     assert history[-1].score > 0.95
     assert history[-1].loss < history[0].loss / 2
@@ -168,7 +170,7 @@ def test_history_prints_as_a_table():
 
 
 WRONG = [
-    ({"optimizer": "adagrad"}, "Trainer: expected optimizer 'sgd' or 'momentum' or 'rmsprop' or 'adam', got 'adagrad'. Choose one of these."),
+    ({"optimizer": "adagrad"}, "Trainer: expected optimizer 'sgd' or 'momentum' or 'nesterov' or 'rmsprop' or 'adam' or 'adamw', got 'adagrad'. Choose one of these."),
     ({"learning_rate": 0}, "Trainer: expected learning_rate > 0 and finite, got 0. The usual one for Adam is 1e-3."),
     ({"learning_rate": float("nan")}, "Trainer: expected learning_rate > 0 and finite, got nan. The usual one for Adam is 1e-3."),
     ({"batch_size": 0}, "Trainer: expected batch_size >= 1, got 0. The usual one is 128."),
@@ -228,7 +230,7 @@ def test_half_precision_trains(optimizer):
     x, labels = problem()
     labels = (x[:, 0] > x[:, 1]).astype(int)
     net = xhat.mlp(4, [16], 2, normalization="batch", dtype=np.float16)
-    rate = {"adam": 0.02, "momentum": 0.1, "rmsprop": 0.02, "sgd": 0.5}[optimizer]
+    rate = RATES[optimizer]
     history = xhat.Trainer(net, optimizer=optimizer, learning_rate=rate, batch_size=32).fit(x, labels, epochs=10)
     assert history[-1].score > 0.93
     assert net.parameters["0.w"].dtype == np.float16

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from xhat.cli.bench import bench
 from xhat.cli.check import check
 from xhat.cli.console import Refusal, complain, say
 from xhat.cli.explain import explain
@@ -30,6 +31,7 @@ app.command()(predict)
 app.command()(explain)
 app.command()(check)
 app.command()(prove)
+app.command()(bench)
 app.command()(info)
 
 

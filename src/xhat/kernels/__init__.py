@@ -12,23 +12,24 @@ In the rows loop gamma and beta are (groups, entries): row i uses line i % group
 adjacent columns as the others. Layer and RMS norm have one line and an entry per column; group norm has a line per
 group and an entry per channel of it, for all its positions; instance norm a line of one entry per channel.
 
-The kernels know arrays and no layers. They take C-contiguous float32 or float64 in native byte order and write into
-`out`, which may not share memory with an input. These two compute in float64 and round once; the bits of the results
-depend neither on the number of threads nor on the variant. NaN and Inf stay in their row or channel. Where
-`serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
+The kernels know arrays and no layers. They take C-contiguous float16, bfloat16 (ml_dtypes'), float32 or float64 in
+native byte order and write into `out`, which may not share memory with an input. These two compute in float64 and round
+once; the bits of the results depend neither on the number of threads nor on the variant. NaN and Inf stay in their row
+or channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
 
 Windows that move over images have rooms of their own: `convolution`, whose products are BLAS's in the type of x, and
-`pooling`. `strided` serves rows that lie otherwise in memory, `elementwise` what NumPy needs help with.
+`pooling`; they take float32 and float64. `small` serves small arrays in one call, `strided` rows that lie otherwise in
+memory, `elementwise` what NumPy needs help with. `threads` and `memory` are what all of them work with; `granted` is
+what the system allows of both.
 
-Not covered yet: float64 data beyond about 1e154, whose squares overflow.
+float64 data whose squares leave the range of the type are measured in another unit: rstd is right, `var` may be Inf or 0.
 """
 
 from __future__ import annotations
 
-import operator
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -44,8 +45,13 @@ except ImportError as error:
     native = cast("Any", None)
     reason = str(error)
 
+# After the native module, which they look for here.
+from xhat.kernels.memory import Memory, get_memory, set_idle_memory
+from xhat.kernels.threads import get_num_threads, set_num_threads
+
 __all__ = [
     "VARIANTS",
+    "Memory",
     "Statistics",
     "channels_apply",
     "channels_apply_backward",
@@ -54,11 +60,14 @@ __all__ = [
     "channels_gradient",
     "channels_statistics",
     "channels_sums",
+    "get_memory",
     "get_num_threads",
     "reason",
     "rows_backward",
     "rows_forward",
     "serves",
+    "serves_wide",
+    "set_idle_memory",
     "set_num_threads",
     "use",
     "variant",
@@ -70,10 +79,8 @@ Entries: TypeAlias = NDArray[np.float64]
 VARIANTS: tuple[str, ...] = ("reference", *(native.variants() if native else ()))
 """What can run here, slowest first. `reference` is the layers' own NumPy code."""
 
-MOST_THREADS = 1024
-
-_KERNEL_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_served: tuple[np.dtype[Any], ...] = ()
+_WIDE = (np.dtype(np.float32), np.dtype(np.float64))
+_HALF = np.dtype(np.float16)
 _variant = "reference"
 
 
@@ -104,7 +111,23 @@ def variant() -> str:
 
 
 def serves(dtype: DTypeLike) -> bool:
-    """Tell whether there is a kernel for arrays of this type.
+    """Tell whether there is a kernel for the norms of arrays of this type.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype or what compares to one
+        The type of x.
+
+    Returns
+    -------
+    bool
+        True for float16, bfloat16, float32 and float64 in native byte order, unless the variant in use is `reference`.
+    """
+    return serves_wide(dtype) or (_variant != "reference" and (dtype == _HALF or np.dtype(dtype).name == "bfloat16"))
+
+
+def serves_wide(dtype: DTypeLike) -> bool:
+    """Tell whether there are kernels that compute in this type.
 
     Parameters
     ----------
@@ -116,7 +139,7 @@ def serves(dtype: DTypeLike) -> bool:
     bool
         True for float32 and float64 in native byte order, unless the variant in use is `reference`.
     """
-    return dtype in _served
+    return dtype in _WIDE and _variant != "reference"
 
 
 @contextmanager
@@ -142,17 +165,17 @@ def use(name: str) -> Generator[None]:
 
 
 def rows_forward(
-    x: Numbers, gamma: Entries | None, beta: Entries | None, eps: float, out: Numbers, *, centred: bool = True
+    x: Numbers, gamma: Numbers | None, beta: Numbers | None, eps: float, out: Numbers, *, centred: bool = True
 ) -> Statistics:
     """Normalize each row into `out`.
 
     Parameters
     ----------
     x : numpy.ndarray
-        (rows, columns), float32 or float64.
+        (rows, columns), float16, bfloat16, float32 or float64.
     gamma, beta : numpy.ndarray or None
-        (groups, entries) float64, unit of y; both sizes divide those of x. Row i goes by line `i % groups`, column j by
-        entry `j // (columns // entries)`. None means 1 and 0.
+        (groups, entries) of any floating type, unit of y; both sizes divide those of x. Row i goes by line
+        `i % groups`, column j by entry `j // (columns // entries)`. None means 1 and 0.
     eps : float
         Finite and >= 0, unit of x².
     out : numpy.ndarray
@@ -174,14 +197,14 @@ def rows_forward(
         finite and >= 0.
     """
     statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
+    native.rows_forward(x, _taken(gamma), _taken(beta), eps, centred, out, *statistics)
     return statistics
 
 
 def rows_backward(
     dy: Numbers,
     x: Numbers,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     statistics: Statistics,
     out: Numbers,
     *,
@@ -193,7 +216,7 @@ def rows_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (rows, columns), float32 or float64.
+        (rows, columns), float16, bfloat16, float32 or float64.
     gamma : numpy.ndarray or None
         As in `rows_forward`.
     statistics : Statistics
@@ -217,7 +240,7 @@ def rows_backward(
     """
     dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, centred, out, dgamma, dbeta)
+    native.rows_backward(dy, x, _taken(gamma), mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -227,7 +250,7 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
     Parameters
     ----------
     x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     weights : numpy.ndarray or None
         (outer, inner) float64, finite and >= 0: how often each entry counts, in every channel. None means once. What is
         NaN or Inf under a weight of 0 is missing: y and dx are 0 there, and dy counts for nothing.
@@ -252,8 +275,8 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
 def channels_forward(
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
-    beta: Entries | None,
+    gamma: Numbers | None,
+    beta: Numbers | None,
     eps: float,
     out: Numbers,
 ) -> Statistics:
@@ -264,7 +287,7 @@ def channels_forward(
     x, weights, eps
         As in `channels_statistics`.
     gamma, beta : numpy.ndarray or None
-        (channels,) float64, unit of y. None means 1 and 0.
+        (channels,) of any floating type, unit of y. None means 1 and 0.
     out : numpy.ndarray
         Like x. Receives y.
 
@@ -279,15 +302,15 @@ def channels_forward(
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
+    native.channels_forward(x, weights, _total(weights), _taken(gamma), _taken(beta), eps, out, *statistics)
     return statistics
 
 
 def channels_apply(
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
-    beta: Entries | None,
+    gamma: Numbers | None,
+    beta: Numbers | None,
     mean: Entries,
     mean_low: Entries | None,
     rstd: Entries,
@@ -307,7 +330,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
+    native.channels_apply(x, weights, _taken(gamma), _taken(beta), mean, mean_low, rstd, out)
 
 
 def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
@@ -316,7 +339,7 @@ def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: 
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     weights : numpy.ndarray or None
         As in `channels_statistics`; they only say what is missing.
     statistics : Statistics
@@ -342,7 +365,7 @@ def channels_gradient(
     dy: Numbers,
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     statistics: Statistics,
     dgamma: Entries,
     dbeta: Entries,
@@ -356,7 +379,7 @@ def channels_gradient(
     dy, x, weights, statistics
         As in `channels_sums`; the weights are those of this part.
     gamma : numpy.ndarray or None
-        (channels,) float64. None means 1.
+        (channels,) of any floating type. None means 1.
     dgamma, dbeta : numpy.ndarray
         (channels,) float64, from `channels_sums`, added up over all parts.
     total : float
@@ -370,14 +393,14 @@ def channels_gradient(
         As `rows_forward`.
     """
     mean, mean_low, _, rstd = statistics
-    native.channels_gradient(dy, x, weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, out)
+    native.channels_gradient(dy, x, weights, total, _taken(gamma), mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
     dy: Numbers,
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     statistics: Statistics,
     out: Numbers,
 ) -> tuple[Entries, Entries]:
@@ -386,11 +409,11 @@ def channels_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     weights : numpy.ndarray or None
         As in `channels_statistics`.
     gamma : numpy.ndarray or None
-        (channels,) float64. None means 1.
+        (channels,) of any floating type. None means 1.
     statistics : Statistics
         From `channels_forward`.
     out : numpy.ndarray
@@ -408,7 +431,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, _total(weights), _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -416,7 +439,7 @@ def channels_apply_backward(
     dy: Numbers,
     x: Numbers,
     weights: Entries | None,
-    gamma: Entries | None,
+    gamma: Numbers | None,
     mean: Entries,
     mean_low: Entries | None,
     rstd: Entries,
@@ -429,9 +452,9 @@ def channels_apply_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        (outer, channels, inner), float32 or float64.
+        (outer, channels, inner), float16, bfloat16, float32 or float64.
     gamma : numpy.ndarray or None
-        (channels,) float64. None means 1.
+        (channels,) of any floating type. None means 1.
     weights, mean, mean_low, rstd
         As given to `channels_apply`.
     out : numpy.ndarray
@@ -448,47 +471,17 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_apply_backward(dy, x, weights, _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
-
-
-def set_num_threads(n: SupportsIndex) -> None:
-    """Set how many threads a kernel may use, in the whole process. The results do not depend on it.
-
-    Parameters
-    ----------
-    n : int
-        From 1 to 1024. At the start: OMP_NUM_THREADS if it is a positive integer, else the CPUs granted to
-        the process.
-
-    Raises
-    ------
-    TypeError
-        If n is not an integer.
-    ValueError
-        If n is out of range.
-    """
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(
-            f"set_num_threads: expected an integer, got {n!r} ({type(n).__name__}). Pass a number of threads."
-        ) from None
-    if not 1 <= count <= MOST_THREADS:
-        raise ValueError(
-            f"set_num_threads: expected n from 1 to {MOST_THREADS}, got {count}. Pass 1 for no other thread."
-        )
-    if native:
-        native.set_num_threads(count)
-
-
-def get_num_threads() -> int:
-    """Return how many threads a kernel may use; 1 where there are no kernels."""
-    return native.get_num_threads() if native else 1
 
 
 def _empty_statistics(n: int) -> Statistics:
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+
+
+def _taken(parameter: Numbers | None) -> Numbers | None:
+    """Return a parameter in a type that the native functions take, and widen."""
+    return parameter if parameter is None or parameter.dtype.char in "fd" else parameter.astype(np.float64)
 
 
 def _total(weights: Entries | None) -> float:
@@ -496,33 +489,13 @@ def _total(weights: Entries | None) -> float:
 
 
 def _choose(name: str, who: str) -> None:
-    global _served, _variant
+    global _variant
     if name not in VARIANTS:
         message = f"{who}: expected one of {', '.join(VARIANTS)}, got {name!r}. Only these can run here."
         raise ValueError(f"{message} The native module is absent: {reason}" if reason else message)
     if name != "reference":
         native.use(name)
-    _served = () if name == "reference" else _KERNEL_DTYPES
     _variant = name
 
 
-def _granted_cpus() -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        # cgroup v2: "quota period" in microseconds, or "max period"
-        with open("/sys/fs/cgroup/cpu.max") as file:  # not pathlib: its import takes as long as five rooms of xhat
-            quota, period = file.read().split()
-        cpus = min(cpus, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return cpus
-
-
-def _first_num_threads() -> int:
-    wish = os.environ.get("OMP_NUM_THREADS", "")
-    wanted = int(wish) if wish.isascii() and wish.isdigit() and len(wish) < 10 else 0
-    return min(wanted or _granted_cpus(), MOST_THREADS)
-
-
 _choose(os.environ.get("XHAT_KERNELS") or VARIANTS[-1], "XHAT_KERNELS")
-set_num_threads(_first_num_threads())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xhat import kernels
+from xhat.kernels import memory
 
 __all__ = ["max_backward", "max_forward", "serves"]
 
@@ -20,7 +21,7 @@ _MOST_ENTRIES = 255
 
 def serves(dtype: DTypeLike, size: Pair) -> bool:
     """Tell whether there is a kernel for arrays of this type and windows of this size (rows, columns)."""
-    return kernels.serves(dtype) and math.prod(size) <= _MOST_ENTRIES
+    return kernels.serves_wide(dtype) and math.prod(size) <= _MOST_ENTRIES
 
 
 def max_forward(x: Numbers, size: Pair, stride: Pair, padding: Pair, out: Numbers) -> NDArray[np.uint8]:
@@ -48,7 +49,7 @@ def max_forward(x: Numbers, size: Pair, stride: Pair, padding: Pair, out: Number
     TypeError, ValueError
         If types or shapes do not fit, or the padding is more than half a window.
     """
-    argmax = np.empty(out.shape, np.uint8)
+    argmax = memory.empty(out.shape, np.dtype(np.uint8))
     kernels.native.max_pool_forward(_planes(x), _planes(out), _planes(argmax), size, stride, padding)
     return argmax
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from xhat import kernels
-from xhat.kernels import Entries, Numbers, Statistics
+from xhat.kernels import Entries, Numbers, Statistics, memory
 
 
 def rows_forward(
@@ -30,7 +30,7 @@ def rows_forward(
     Parameters
     ----------
     x : numpy.ndarray
-        Any shape, float32 or float64, any strides.
+        Any shape and strides, a type that `kernels.serves`.
     gamma, beta : numpy.ndarray or None
         Any floating type and shape with as many entries as `shape`. None means 1 and 0.
     eps, centred
@@ -54,7 +54,7 @@ def rows_forward(
     """
     rows = _room(out, kept)
     statistics = kernels.rows_forward(
-        _matrix(x, kept), _wide(gamma, shape), _wide(beta, shape), eps, rows, centred=centred
+        _matrix(x, kept), _lines(gamma, shape), _lines(beta, shape), eps, rows, centred=centred
     )
     _put_back(rows, out)
     return Statistics(*(values.reshape(x.shape[:kept]) for values in statistics))
@@ -75,7 +75,7 @@ def rows_backward(
     Parameters
     ----------
     dy, x : numpy.ndarray
-        Any shape, float32 or float64, any strides.
+        Any shape and strides, a type that `kernels.serves`.
     gamma, shape, centred
         As `rows_forward` takes them.
     statistics : Statistics
@@ -97,7 +97,7 @@ def rows_backward(
     flat = Statistics(*(values.reshape(-1) for values in statistics))
     rows = _room(out, kept)
     gradients = kernels.rows_backward(
-        _matrix(dy, kept), _matrix(x, kept), _wide(gamma, shape), flat, rows, shape=shape, centred=centred
+        _matrix(dy, kept), _matrix(x, kept), _lines(gamma, shape), flat, rows, shape=shape, centred=centred
     )
     _put_back(rows, out)
     return gradients
@@ -114,7 +114,7 @@ def _matrix(values: Numbers, kept: int) -> Numbers:
 def _room(out: Numbers, kept: int) -> Numbers:
     """Return a matrix to write rows to: `out` itself where it lies right, else new memory."""
     shape = _matrix_shape(out.shape, kept)
-    return out.reshape(shape) if out.flags.c_contiguous else np.empty(shape, out.dtype)
+    return out.reshape(shape) if out.flags.c_contiguous else memory.empty(shape, out.dtype)
 
 
 def _put_back(rows: Numbers, out: Numbers) -> None:
@@ -122,5 +122,5 @@ def _put_back(rows: Numbers, out: Numbers) -> None:
         out[...] = rows.reshape(out.shape)
 
 
-def _wide(parameter: Numbers | None, shape: tuple[int, int]) -> Entries | None:
-    return None if parameter is None else parameter.reshape(shape).astype(np.float64, copy=False)
+def _lines(parameter: Numbers | None, shape: tuple[int, int]) -> Numbers | None:
+    return None if parameter is None else parameter.reshape(shape)

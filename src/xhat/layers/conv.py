@@ -178,7 +178,7 @@ def forward(
     y = as_output(who, out, output_shape(who, x.shape, w.shape, stride, padding), x.dtype, *given)
 
     with np.errstate(all="ignore"):
-        if kernels.serves(x.dtype):
+        if kernels.serves_wide(x.dtype):
             narrow = None if b is None else b.astype(x.dtype, copy=False)
             convolution.forward(x, w.astype(x.dtype, copy=False), narrow, stride, padding, y)
         else:
@@ -217,7 +217,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     dx = as_output(who, out, x.shape, x.dtype, *given)
 
     with np.errstate(all="ignore"):
-        if kernels.serves(x.dtype):
+        if kernels.serves_wide(x.dtype):
             dw, db = convolution.backward(dy, x, w.astype(x.dtype, copy=False), stride, padding, dx)
         else:
             wide = Cache(x.astype(np.float64), w.astype(np.float64), b, stride, padding)

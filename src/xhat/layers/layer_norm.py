@@ -40,7 +40,7 @@ from xhat.checks import (
     shape_of,
 )
 from xhat.core import Case, Layer, Op
-from xhat.kernels import strided
+from xhat.kernels import small, strided
 
 
 class Cache(NamedTuple):
@@ -165,6 +165,10 @@ def forward(
     >>> print(y, cache.mean, cache.rstd)
     [[-1. 0. 1.]] [[2.]] [[1.]]
     """
+    done = small.rows_forward(x, gamma, beta, eps, axis) if out is None else None
+    if done is not None:
+        return done[0], Cache._make(done[1])
+
     who = "layer_norm.forward"
     given = x, gamma, beta
     x = as_values(who, "x", x)
@@ -219,6 +223,10 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     TypeError, ValueError
         If `dy` or a saved array does not have the type and shape that `forward` gave it.
     """
+    done = small.rows_backward(dy, *cache) if type(cache) is Cache and out is None else None
+    if done is not None:
+        return Grads._make(done)
+
     who = "layer_norm.backward"
     check_cache(who, cache, Cache)
     given = dy, *cache

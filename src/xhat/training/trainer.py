@@ -113,8 +113,8 @@ class Trainer:
     ----------
     network : Sequential
         Changed in place.
-    optimizer : {"adam", "rmsprop", "momentum", "sgd"} or Optimizer
-        How gradients change parameters.
+    optimizer : {"adam", "adamw", "rmsprop", "nesterov", "momentum", "sgd"} or Optimizer
+        How gradients change parameters. AdamW decays weights only, no biases, gammas or betas.
     learning_rate : float
         Positive; see the optimizer for its unit.
     batch_size : int
@@ -319,7 +319,7 @@ class Trainer:
             )
         _, gradients = network.backward(dscores, caches)
         loss += network.penalty(self.l2, gradients)
-        self.optimizer.update(network.parameters, gradients, rate)
+        self.optimizer.update(network.parameters, gradients, rate, weights=network.weights)
         return Evaluation(loss, network.loss.score(scores, targets, spread))
 
     def _data(self, who: str, name: str, x: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:

@@ -57,7 +57,7 @@ def normalize(
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axis, weights, moments)
         statistics = Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
     elif moments is None:
-        views = _view(x, axis), _flat(weights, axis), wide(gamma), wide(beta)
+        views = _view(x, axis), _flat(weights, axis), gamma, beta
         statistics = kernels.channels_forward(*views, eps, _view(y, axis))
     else:
         with np.errstate(over="ignore"):
@@ -112,8 +112,8 @@ def gradient(dy: Array, cache: Cache, sums: Sums | None, dx: Array) -> Sums:
     axis = cache.channel_axis
     views = _view(dy, axis), _view(cache.x, axis), _flat(cache.weights, axis)
     if sums is None:
-        return Sums(*kernels.channels_backward(*views, wide(cache.gamma), _statistics(cache), _view(dx, axis)))
-    kernels.channels_gradient(*views, wide(cache.gamma), _statistics(cache), *sums, cache.count, _view(dx, axis))
+        return Sums(*kernels.channels_backward(*views, cache.gamma, _statistics(cache), _view(dx, axis)))
+    kernels.channels_gradient(*views, cache.gamma, _statistics(cache), *sums, cache.count, _view(dx, axis))
     return Sums(*kernels.channels_sums(*views, _statistics(cache)))
 
 
@@ -121,7 +121,7 @@ def gradient_fixed(dy: Array, cache: FixedCache, dx: Array) -> Sums:
     """Write dx and return dgamma and dbeta, as `gradient`, for statistics that are constants."""
     x, gamma, _, mean, rstd, axis, weights = cache
     if kernels.serves(dy.dtype):
-        views = _view(dy, axis), _view(x, axis), _flat(weights, axis), wide(gamma)
+        views = _view(dy, axis), _view(x, axis), _flat(weights, axis), gamma
         return Sums(*kernels.channels_apply_backward(*views, mean, None, rstd, _view(dx, axis)))
     ones = np.ones_like(mean)
     with np.errstate(all="ignore"):
@@ -143,7 +143,7 @@ def write_with(
 ) -> None:
     """Write y with statistics that are known already."""
     mean, mean_low, _, rstd = statistics
-    views = _view(x, axis), _flat(weights, axis), wide(gamma), wide(beta)
+    views = _view(x, axis), _flat(weights, axis), gamma, beta
     kernels.channels_apply(*views, mean, mean_low, rstd, _view(y, axis))
 
 
@@ -178,5 +178,5 @@ def _flat(weights: Array | None, axis: int) -> Array | None:
 
 
 def wide(parameter: Array | None) -> Array | None:
-    """Return a parameter as the kernels take it."""
+    """Return a parameter in float64."""
     return None if parameter is None else parameter.astype(np.float64, copy=False)
