@@ -77,6 +77,18 @@ class Arguments {
     return array.data<unsigned char>();
   }
 
+  // A class for each row, each from 0 to classes - 1.
+  const long long* labels(nb::handle object, Index rows, Index classes) {
+    const Array& array = add("labels", object, Access::read, Element::label);
+    array.expect_size(rows);
+    const long long* const labels = array.data<long long>();
+    for (Index i = 0; i < rows; ++i)
+      if (labels[i] < 0 || labels[i] >= classes)
+        throw nb::value_error((std::string(who_) + ": expected labels from 0 to " + std::to_string(classes - 1) +
+                               ", got " + std::to_string(labels[i]) + ". Number the classes from 0.").c_str());
+    return labels;
+  }
+
   // How windows of a size move over planes.
   Windows windows(const Planes& planes, Pair size, Pair stride, Pair padding) const {
     return {axis("height", planes.height, size[0], stride[0], padding[0]),

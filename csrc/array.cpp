@@ -48,12 +48,14 @@ bool find_type(PyArrayObject* array, Type& type) {
     case NPY_DOUBLE: type = Type::float64; return true;
     case NPY_HALF: type = Type::float16; return true;
     case NPY_UBYTE: type = Type::uint8; return true;
+    case NPY_LONG:
+    case NPY_LONGLONG: type = Type::int64; return PyArray_ITEMSIZE(array) == sizeof(long long);
     default: type = Type::bfloat16; return is_bfloat16(array);
   }
 }
 
 bool fits(Element element, Type type) {
-  return (element == Element::index) == (type == Type::uint8);
+  return (element == Element::index) == (type == Type::uint8) && (element == Element::label) == (type == Type::int64);
 }
 
 }  // namespace
@@ -64,14 +66,15 @@ void import_numpy() {
 
 Array::Array(const char* who, const char* name, nb::handle object, Access access, Element element)
     : who_(who), name_(name), object_(object), access_(access) {
-  const bool floating = element == Element::floating;
-  const char* const wanted = floating ? "float16, bfloat16, float32 or float64" : "uint8";
+  const bool byte = element == Element::index;
+  const char* const wanted = byte ? "uint8"
+                             : element == Element::label ? "int64" : "float16, bfloat16, float32 or float64";
   if (!PyArray_Check(object.ptr()))
     raise_type(expected() + " as an array of " + wanted + ", got " +
                nb::inst_name(object).c_str() + ". Convert it with np.asarray.");
   PyArrayObject* const array = array_of(object);
   if (!find_type(array, type_) || !fits(element, type_))
-    raise_type(expected() + " of " + (floating ? "native " : "") + wanted + ", got " + type_text() +
+    raise_type(expected() + " of " + (byte ? "" : "native ") + wanted + ", got " + type_text() +
                ". Convert it with astype.");
   data_ = PyArray_DATA(array);
   if (!PyArray_IS_C_CONTIGUOUS(array))

@@ -13,8 +13,8 @@
 namespace xhat {
 
 enum class Access { read, write };
-enum class Element { floating, index };    // one of the floating types; uint8
-enum class Type { float32, float64, float16, bfloat16, uint8 };
+enum class Element { floating, index, label };    // one of the floating types; uint8; int64
+enum class Type { float32, float64, float16, bfloat16, uint8, int64 };
 
 // Once, before any Array is made. Raises ImportError.
 void import_numpy();
@@ -22,7 +22,7 @@ void import_numpy();
 // It borrows: the caller's arguments keep the array alive. Its shape is read only under the interpreter lock.
 class Array {
  public:
-  // Raises TypeError unless `object` is an array of a native floating type (or of uint8, as asked), ValueError
+  // Raises TypeError unless `object` is an array of a native floating type (or of uint8 or int64, as asked), ValueError
   // unless it is C-contiguous, aligned and, for Access::write, writable. `who` and `name` begin and name it in the
   // message.
   Array(const char* who, const char* name, nanobind::handle object, Access access,

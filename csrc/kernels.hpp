@@ -85,6 +85,14 @@ struct Planes {
   Index count() const { return groups * members * channels; }
 };
 
+// What dropout does to the number at a flat index: the key gives it 32 random bits. At `threshold` or above, from 0 to
+// 2^32, it is kept and multiplied by `scale`; below, it becomes 0.
+struct Dropping {
+  unsigned long long key;
+  long long threshold;
+  double scale;
+};
+
 enum class Rule { sgd, momentum, nesterov, rmsprop, adam };
 
 // A rule of an optimizer and its numbers, the same for all parameters; see updates.hpp. What a rule does not know is
@@ -143,6 +151,11 @@ struct Kernels : NormKernels<T> {
   // x (planes, height, width), out, argmax (planes, windows); argmax counts within its window, of at most 255 entries
   void (*max_pool_forward)(const T* x, T* out, unsigned char* argmax, Planes planes, Windows windows);
   void (*max_pool_backward)(const T* dy, const unsigned char* argmax, T* out, Planes planes, Windows windows);
+  // scores and out (rows, columns); labels (rows,) in 0 ... columns - 1; losses (rows,): written
+  void (*softmax)(const T* scores, T* out, Index rows, Index columns);
+  void (*softmax_cross_entropy)(const T* scores, const long long* labels, T* out, double* losses, Index rows,
+                                Index columns);
+  void (*dropout)(const T* x, Dropping dropping, T* out, Index size);
   void (*copy)(const T* x, T* out, Index count);
   // the parameters may not overlap; each without entries or not
   void (*update)(const Parameter<T>* parameters, Index count, const Update& update);

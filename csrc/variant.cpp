@@ -3,7 +3,9 @@
 #include "convolution.hpp"
 #include "copying.hpp"
 #include "pooling.hpp"
+#include "random.hpp"
 #include "rows.hpp"
+#include "softmax.hpp"
 #include "updates.hpp"
 
 namespace xhat::XHAT_VARIANT {
@@ -19,7 +21,8 @@ constexpr NormKernels<T> kNormKernels{
 
 template <class T>
 constexpr Kernels<T> kKernels{kNormKernels<T>,      im2col<T>, col2im<T>, max_pool_forward<T>,
-                              max_pool_backward<T>, copy<T>,   update<T>};
+                              max_pool_backward<T>, softmax<T>, softmax_cross_entropy<T>, dropout<T>,
+                              copy<T>,              update<T>};
 
 }  // namespace
 

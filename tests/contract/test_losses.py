@@ -9,12 +9,21 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from tests.contract import contract
 
 import xhat
+from xhat import kernels
 from xhat.layers import LOSSES
 from xhat.verify.numeric import central_difference, complex_step
 
 CASES = [
     pytest.param(loss, case, id=f"{name}-{i}") for name, loss in LOSSES.items() for i, case in enumerate(loss.cases())
 ]
+
+
+@pytest.fixture(autouse=True, params=kernels.VARIANTS)
+def in_every_variant(request):
+    with kernels.use(request.param):
+        yield
+
+
 each_case = pytest.mark.parametrize(("loss", "case"), CASES)
 
 

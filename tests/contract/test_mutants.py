@@ -12,7 +12,7 @@ from tests.contract.test_losses import LOSS_JUDGEMENTS, judge_softmax
 from tests.layers.batch_norm.test_parts import judge_parts
 
 from xhat import Conv2d, MaxPool2d, kernels
-from xhat.kernels import convolution, pooling
+from xhat.kernels import convolution, pooling, softmax
 from xhat.layers import LAYERS, losses
 
 # Mutants that compute the same: each with the reason.
@@ -71,15 +71,18 @@ def only_moves_numbers(case):
     return np.array_equal(np.sort(x, axis=None), np.sort(y, axis=None))
 
 
-def test_faults_in_a_loss_are_caught():
-    def judge(module):
-        judge_softmax(module.softmax)
-        for loss in module.LOSSES.values():
-            for case in loss.cases():
-                for judgement in LOSS_JUDGEMENTS:
-                    judgement(loss, case)
+def judge_losses(module):
+    for variant in {"reference", kernels.VARIANTS[-1]}:
+        with kernels.use(variant):
+            judge_softmax(module.softmax)
+            for loss in module.LOSSES.values():
+                for case in loss.cases():
+                    for judgement in LOSS_JUDGEMENTS:
+                        judgement(loss, case)
 
-    alive, count = survivors(losses.__file__, losses.__name__, judge)
+
+def test_faults_in_a_loss_are_caught():
+    alive, count = survivors(losses.__file__, losses.__name__, judge_losses)
     print(f"losses: {count} faults seeded, {len(alive)} survived")
     assert count >= 20
     assert not alive, "\n".join(alive)
@@ -160,7 +163,7 @@ def judge_agreement_of(layer):
         (MaxPool2d, pooling, "max_backward", 1),
     ],
 )
-def test_faults_in_a_kernel_of_windows_are_caught(layer, room, door, count, fault, monkeypatch):
+def test_faults_in_another_kernel_are_caught(layer, room, door, count, fault, monkeypatch):
     """Likewise where out is the last argument, and perhaps floating results come beside it."""
     right = getattr(room, door)
     for which in range(count):
@@ -173,6 +176,23 @@ def test_faults_in_a_kernel_of_windows_are_caught(layer, room, door, count, faul
         monkeypatch.setattr(room, door, wrong)
         with pytest.raises(AssertionError):
             judge_agreement_of(layer)
+
+
+@pytest.mark.skipif(len(kernels.VARIANTS) == 1, reason="needs the native module")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("door", "count"), [("softmax", 1), ("cross_entropy", 2)])
+def test_faults_in_a_kernel_of_scores_are_caught(door, count, fault, monkeypatch):
+    right = getattr(softmax, door)
+    for which in range(count):
+
+        def wrong(*args, which=which):
+            result = right(*args)
+            FAULTS[fault]((args[-1], result)[which])
+            return result
+
+        monkeypatch.setattr(softmax, door, wrong)
+        with pytest.raises(AssertionError):
+            judge_losses(losses)
 
 
 @pytest.mark.skipif(len(kernels.VARIANTS) == 1, reason="needs the native module")

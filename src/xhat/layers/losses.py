@@ -30,8 +30,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
+from xhat import kernels
 from xhat.checks import Array, as_targets, as_values
 from xhat.core import Loss, LossCase
+from xhat.kernels import softmax as softmax_rows
 
 
 def reference_softmax_cross_entropy(scores: Array, labels: Array) -> Array:
@@ -96,6 +98,11 @@ def softmax(scores: ArrayLike) -> Array:
     values = as_values("softmax", "scores", scores)
     if not values.size:
         return values.copy()
+    if kernels.serves_wide(values.dtype):
+        rows = _rows(values)
+        shares = np.empty_like(rows)
+        softmax_rows.softmax(rows, shares)
+        return shares.reshape(values.shape)
     with np.errstate(all="ignore"):
         wide = values.astype(np.float64)
         shares = np.exp(wide - wide.max(-1, keepdims=True))
@@ -144,7 +151,14 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
     if not classes.size:
         return 0.0, np.zeros_like(values)
 
-    rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    if kernels.serves_wide(values.dtype):
+        scored = _rows(values)
+        dscores = np.empty_like(scored)
+        losses = softmax_rows.cross_entropy(scored, np.ravel(classes).astype(np.int64), dscores)
+        with np.errstate(all="ignore"):
+            return float(losses.mean()), dscores.reshape(values.shape)
+
+    rows = _rows(values).astype(np.float64)
     label = classes.reshape(-1, 1).astype(np.intp)
     with np.errstate(all="ignore"):
         top = rows.max(1, keepdims=True)
@@ -159,6 +173,11 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
         np.put_along_axis(shares, label, -others, 1)
         shares /= total * len(rows)
         return float(losses.mean()), shares.reshape(values.shape).astype(values.dtype)
+
+
+def _rows(values: Array) -> Array:
+    """Return scores (..., C) as (rows, C); a single number is a row of one."""
+    return values.reshape(-1, values.shape[-1] if values.shape else 1)
 
 
 def reference_hinge_loss(scores: Array, labels: Array) -> Array:
