@@ -1,11 +1,11 @@
-# make demo | test | test-all | proofs | lint | types | sanitize | without-compiler | bench | readme | clean
+# make demo | test | test-all | proofs | lint | types | sanitize | without-compiler | arm | bench | accuracy | readme | clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test test-all proofs lint types sanitize without-compiler bench readme clean
+.PHONY: demo test test-all proofs lint types sanitize without-compiler arm bench accuracy readme clean
 
 demo: $(VENV)/.installed
 	@rm -rf runs/demo
@@ -35,10 +35,31 @@ without-compiler:
 	build/without-compiler/bin/python -m pytest -q tests/contract/test_layers.py tests/layers
 
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/norms.py $(ARGS)
+	$(BIN)/xhat bench $(ARGS)
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+	$(BIN)/python benchmarks/threads.py $(ARGS)
+	$(BIN)/python benchmarks/updates.py $(ARGS)
+	$(BIN)/python benchmarks/softmax.py $(ARGS)
+	$(BIN)/python benchmarks/accuracy.py $(ARGS)
 	$(BIN)/python benchmarks/convolution.py $(ARGS)
 	$(BIN)/python benchmarks/check_faults.py $(ARGS)
 	$(BIN)/python benchmarks/gradient_checkers.py $(ARGS)
+
+# docs/accuracy.md and its picture, beside torch where it is installed: some ten minutes.
+accuracy: $(VENV)/.test
+	$(BIN)/python benchmarks/accuracy.py --csv benchmarks/results/accuracy.csv
+	$(BIN)/python benchmarks/accuracy.py --page
+
+# The loops on an emulated ARM processor give the bits that they give here. Needs g++-aarch64-linux-gnu and qemu-user.
+LOOPS := tests/kernels/variant_check.cpp csrc/variant.cpp csrc/parallel.cpp csrc/workspace.cpp
+FLAGS := -std=c++20 -O2 -Wall -Wextra -ffp-contract=off -DXHAT_VARIANT=baseline -pthread -Icsrc
+arm:
+	mkdir -p build/arm
+	g++ $(FLAGS) $(LOOPS) -o build/arm/here
+	aarch64-linux-gnu-g++ $(FLAGS) -static $(LOOPS) -o build/arm/there
+	build/arm/here > build/arm/here.txt
+	qemu-aarch64 build/arm/there > build/arm/there.txt
+	diff build/arm/here.txt build/arm/there.txt
 
 # Every gradient of the library by both engines, and all pairs of known mistakes against what is true on floats.
 proofs: $(VENV)/.test
@@ -55,7 +76,8 @@ TSAN := LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=die_after_
 # With GCC 12's address sanitizer a child that was forked while other threads allocate was seen to hang once in some
 # 5,000 forks; never in 4,500 without it. The likely cause is a lock of the sanitizer's own allocator that another thread
 # held; the thread sanitizer does not promise to survive such forks either. `make test` runs that one test without them.
-FORKS := --deselect tests/kernels/test_threads.py::test_fork_while_others_compute
+FORKS := --deselect tests/kernels/test_threads.py::test_fork_while_others_compute \
+  --deselect tests/kernels/test_memory.py::test_fork_while_others_allocate
 
 # $(call watch,name,sanitizers,environment,options of pytest)
 define watch
@@ -75,7 +97,7 @@ sanitize:
 # The numbers and the picture in README.md. Fashion-MNIST and torch take part where they are installed.
 readme: demo $(VENV)/.test
 	mkdir -p benchmarks/results
-	$(BIN)/python benchmarks/norms.py --csv benchmarks/results/norms.csv
+	$(BIN)/xhat bench --csv benchmarks/results/norms.csv --plot docs/norms.png
 	rm -rf runs/readme-*
 	$(BIN)/xhat train digits --compare none --out runs/readme-digits
 	-$(BIN)/xhat train fashion-mnist --out runs/readme-fashion-mnist

@@ -186,7 +186,7 @@ _SCALES = {
 }
 _EXTREME_SCALES = {
     "small": [10.0**k for k in (-300, -250, -200, -160)],
-    "large": [10.0**k for k in (155, 160, 200, 250, 300, 307)],
+    "large": [10.0**k for k in (155, 160, 200, 250, 300, 306)],
 }
 EXTREMES = (*_EXTREME_SCALES, "to the limit")
 _LARGEST = {FLOAT32: 3.4e38, FLOAT64: 1e150, FLOAT16: 65504.0, BFLOAT16: 3.3e38}

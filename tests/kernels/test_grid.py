@@ -87,7 +87,7 @@ def test_float64_whose_variance_leaves_its_range(norm, variant, which, request):
     for case in grid.extreme_cases(which):
         if which == "to the limit" and variant != "reference":
             with pytest.raises(ValueError, match="Scale x by a power of two first"):
-                norm.forward(call_of(case, norm))
+                grid.run(call_of(case, norm))
         else:
             check(call_of(case, norm), (variant,))
 
