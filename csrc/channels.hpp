@@ -94,8 +94,7 @@ constexpr int kSizeOf = size_of(
 class Wide {
  public:
   Wide(const Shape& shape, Index channel)
-      : runs_(shape.outer, shape.channels * shape.inner, shape.inner, next_of(shape)),
-        shape_(shape),
+      : shape_(shape),
         channel_(channel),
         start_(channel * shape.inner) {}
 
@@ -106,7 +105,7 @@ class Wide {
 
   template <class T>
   void statistics_of(const T* x, double eps, Statistics statistics) const {
-    set_statistics<T>(statistics, channel_, moments(x + start_, runs_), eps);
+    set_statistics<T>(statistics, channel_, moments(x + start_, runs<T>()), eps);
   }
 
   // first[c], second[c] = the sums of the two terms that term(offset, lanes, constants) returns
@@ -114,7 +113,7 @@ class Wide {
   void sum(const Reads<T, N>& reads, const ConstantsOf& constants_of, const Term& term, double* first,
            double* second) const {
     const auto constants = splat_all(constants_of);
-    const Sums sums = sum_over(runs_, reads.at(start_), [=, start = start_](Index at, auto lanes) XHAT_INLINE {
+    const Sums sums = sum_over(runs<T>(), reads.at(start_), [=, start = start_](Index at, auto lanes) XHAT_INLINE {
       return term(start + at, lanes, constants.term);
     });
     first[channel_] = sums.first;
@@ -126,7 +125,7 @@ class Wide {
   void map(const Reads<T, N>& reads, const ConstantsOf& constants_of, T* out, const Formula& formula) const {
     const auto constants = splat_all(constants_of);
     const bool streamed = is_streamed<T>(shape_.size()) && shape_.inner >= kStreamedRun;
-    write_runs(runs_, reads.at(start_), out + start_, streamed,
+    write_runs(runs<T>(), reads.at(start_), out + start_, streamed,
                [=, start = start_](Index at, auto lanes) XHAT_INLINE {
                  return formula(start + at, lanes, constants.term);
                });
@@ -137,6 +136,11 @@ class Wide {
     return shape.count() * 4 <= kNextFits && shape.channels > 1 ? shape.inner : 0;
   }
 
+  template <class T>
+  Runs<T> runs() const {
+    return {shape_.outer, shape_.channels * shape_.inner, shape_.inner, next_of(shape_)};
+  }
+
   template <class ConstantsOf>
   Terms<kSizeOf<ConstantsOf>> splat_all(const ConstantsOf& constants_of) const {
     auto constants = constants_of(channel_, Part{1});
@@ -144,7 +148,6 @@ class Wide {
     return constants;
   }
 
-  Runs runs_;
   Shape shape_;
   Index channel_, start_;
 };
@@ -183,7 +186,7 @@ class Narrow {
         double* to = channel.data();
         for (const T *from = x + c * shape_.inner, *end = from + shape_.outer * columns_; from < end; from += columns_)
           for (Index j = 0; j < shape_.inner; ++j) *to++ = from[j];
-        const Runs run(1, shape_.count(), shape_.count());
+        const Runs<double> run(1, shape_.count(), shape_.count());
         set_statistics<T>(statistics, c, moments(channel.data(), run), eps);
       }
   }

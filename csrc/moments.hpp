@@ -13,7 +13,6 @@ namespace {
 
 constexpr Index kGrain = 65536;         // elements worth a thread
 constexpr Index kMaxBlocks = 64;
-constexpr Index kSegment = 512;         // short sums added up keep rounding errors few
 constexpr Index kFetched = 4096;        // numbers between what is used and what is asked for
 
 // Double arithmetic has digits to spare for all other types.
@@ -22,11 +21,15 @@ constexpr bool kIsDouble = false;
 template <>
 constexpr bool kIsDouble<double> = true;
 
+// Short sums added up keep rounding errors few.
+template <class T>
+constexpr Index kSegment = kIsDouble<T> ? 512 : 4096;
+
 // How far the shift may be, (mean - shift)² / var, and how many numbers are averaged to get it.
 template <class T>
 constexpr double kShiftLimit = kIsDouble<T> ? 1 : 1e4;
 template <class T>
-constexpr Index kSamples = kIsDouble<T> ? 16 : 4;
+constexpr Index kSamples = kIsDouble<T> ? 16 : 1;
 
 // Variances of doubles that cannot be trusted: squares may have overflowed or lost digits to underflow. With a mean
 // beyond the third, deviations are large enough for their squares.
@@ -97,11 +100,19 @@ XHAT_INLINE inline Moments moments_from(double shift, Sums sums, double n) {
 
 // The numbers of one row, or of one channel: `count` runs of `length` adjacent numbers, `stride` apart.
 // Fixed partition: segments inside a run, blocks of segments.
+template <class T>
 class Runs {
  public:
   // next: how much later begins what will be worked on after these runs, if there is room for it in the cache.
   Runs(Index count, Index stride, Index length, Index next = 0)
-      : count_(count), stride_(stride), length_(length), next_(next), segments_per_run_(divide_up(length, kSegment)) {
+      : count_(count),
+        stride_(stride),
+        length_(length),
+        next_(next),
+        runs_ahead_(divide_up(kFetched, larger(length, 1))),
+        samples_(smaller(kSamples<T>, count * length)),
+        step_(samples_ > 0 ? count * length / samples_ : 0),
+        segments_per_run_(divide_up(length, kSegment<T>)) {
     const Index segments = count_ * segments_per_run_;
     const Index wanted = smaller(size() / kGrain, kMaxBlocks);
     segments_per_block_ = wanted > 1 ? divide_up(segments, wanted) : larger(segments, 1);
@@ -118,32 +129,32 @@ class Runs {
   XHAT_INLINE void each_segment(Index block, const Body& body) const {
     const Index first = block * segments_per_block_;
     const Index last = smaller(first + segments_per_block_, count_ * segments_per_run_);
-    const Index runs_ahead = divide_up(kFetched, larger(length_, 1));
-    Index run = first == 0 ? 0 : first / segments_per_run_, start = (first - run * segments_per_run_) * kSegment;
+    Index run = first == 0 ? 0 : first / segments_per_run_, start = (first - run * segments_per_run_) * kSegment<T>;
     for (Index segment = first; segment < last; ++segment) {
-      const Index ahead = next_ > 0 ? next_ : start + kFetched < length_ ? kFetched : runs_ahead * stride_ - start;
-      body(run * stride_ + start, smaller(kSegment, length_ - start), ahead);
-      start += kSegment;
+      const Index ahead = next_ > 0 ? next_ : start + kFetched < length_ ? kFetched : runs_ahead_ * stride_ - start;
+      body(run * stride_ + start, smaller(kSegment<T>, length_ - start), ahead);
+      start += kSegment<T>;
       if (start < length_) continue;
       start = 0;
       ++run;
     }
   }
 
-  // Offset of the k-th of n evenly spread numbers.
-  Index sample(Index k, Index n) const {
-    const Index at = size() / n * k;
+  // A few numbers, evenly spread, and the offset of the k-th of them.
+  Index samples() const { return samples_; }
+  Index sample(Index k) const {
+    const Index at = step_ * k;
     return count_ == 1 ? at : at / length_ * stride_ + at % length_;
   }
 
  private:
-  Index count_, stride_, length_, next_, segments_per_run_, segments_per_block_, blocks_;
+  Index count_, stride_, length_, next_, runs_ahead_, samples_, step_, segments_per_run_, segments_per_block_, blocks_;
 };
 
 // work(block) for every block. Captures of work are best by value: a single block is worked on without a call, and only
 // for several are they put into memory, for the threads. (A vector that is read back from memory right after it was put
 // together there waits until all earlier stores have left the core.)
-template <class Work>
+template <class Runs, class Work>
 XHAT_INLINE inline void each_block(const Runs& runs, const Work& work) {
   if (runs.blocks() == 1) return work(0);
   const Work shared = work;
@@ -154,7 +165,7 @@ XHAT_INLINE inline void each_block(const Runs& runs, const Work& work) {
 }
 
 // The sums of the two terms that term(offset, lanes) returns, of what `reads` will be read from.
-template <class Reads, class Term>
+template <class Runs, class Reads, class Term>
 XHAT_INLINE inline Sums sum_over(const Runs& runs, const Reads& reads, const Term& term) {
   Sums partial[kMaxBlocks];
   each_block(runs, [=, into = partial](Index block) XHAT_INLINE {
@@ -177,7 +188,7 @@ XHAT_INLINE inline Sums sum_over(const Runs& runs, const Reads& reads, const Ter
 
 // to[k] = formula(k, lanes) for all numbers of the runs
 template <class T, class Reads, class Formula>
-XHAT_INLINE inline void write_runs(const Runs& runs, const Reads& reads, T* to, bool streamed, const Formula& formula) {
+XHAT_INLINE inline void write_runs(const Runs<T>& runs, const Reads& reads, T* to, bool streamed, const Formula& formula) {
   each_block(runs, [=](Index block) XHAT_INLINE {
     Writer<T> writer(streamed);
     runs.each_segment(block, [&](Index offset, Index size, Index ahead) XHAT_INLINE {
@@ -190,17 +201,17 @@ XHAT_INLINE inline void write_runs(const Runs& runs, const Reads& reads, T* to, 
 }
 
 template <class T>
-XHAT_INLINE inline double sample_mean(const T* x, const Runs& runs, double unit) {
-  const Index samples = smaller(kSamples<T>, runs.size());
+XHAT_INLINE inline double sample_mean(const T* x, const Runs<T>& runs, double unit) {
+  const Index samples = runs.samples();
   const double first = static_cast<double>(x[0]) * unit;
   double sum = 0;
-  for (Index k = 1; k < samples; ++k) sum += static_cast<double>(x[runs.sample(k, samples)]) * unit - first;
-  return finite_or_zero(first + sum / static_cast<double>(samples));
+  for (Index k = 1; k < samples; ++k) sum += static_cast<double>(x[runs.sample(k)]) * unit - first;
+  return finite_or_zero(kSamples<T> == 1 ? first : first + sum / static_cast<double>(samples));
 }
 
 // Of x * unit.
 template <class T>
-XHAT_INLINE inline Moments moments_in(const T* x, const Runs& runs, double unit) {
+XHAT_INLINE inline Moments moments_in(const T* x, const Runs<T>& runs, double unit) {
   double shift = sample_mean(x, runs, unit);
   for (bool first = true;; first = false) {
     const Sums sums = sum_over(runs, reads(x), [=, shifts = splat(shift), units = splat(unit)](Index at, auto lanes)
@@ -218,7 +229,7 @@ XHAT_INLINE inline Moments moments_in(const T* x, const Runs& runs, double unit)
 
 // Of x * unit, its mean taken to be 0: var is the mean of (x * unit)².
 template <class T>
-XHAT_INLINE inline Moments moments_about_zero_in(const T* x, const Runs& runs, double unit) {
+XHAT_INLINE inline Moments moments_about_zero_in(const T* x, const Runs<T>& runs, double unit) {
   const Sums sums = sum_over(runs, reads(x), [=, units = splat(unit)](Index at, auto lanes) XHAT_INLINE {
     Lanes here = load(x + at, lanes);
     if constexpr (kIsDouble<T>) here = here * units;
@@ -229,7 +240,7 @@ XHAT_INLINE inline Moments moments_about_zero_in(const T* x, const Runs& runs, d
 
 // What brings the largest of some numbers near 1. 0 if one of them is NaN or Inf.
 template <class T>
-double unit_of(const T* x, const Runs& runs) {
+double unit_of(const T* x, const Runs<T>& runs) {
   double largest = 0;
   for (Index block = 0; block < runs.blocks(); ++block)
     runs.each_segment(block, [&](Index offset, Index size, Index) {
@@ -251,7 +262,7 @@ inline bool is_within_range(const Moments& found) {
 
 // What was found, or, where the squares of doubles left their range, the same found in a fitting unit by `measure(unit)`.
 template <class T, class Measure>
-XHAT_INLINE inline Moments within_range(const T* x, const Runs& runs, const Moments& found, const Measure& measure) {
+XHAT_INLINE inline Moments within_range(const T* x, const Runs<T>& runs, const Moments& found, const Measure& measure) {
   if constexpr (kIsDouble<T>) {
     if (is_within_range(found)) return found;
     const double unit = unit_of(x, runs);
@@ -262,13 +273,13 @@ XHAT_INLINE inline Moments within_range(const T* x, const Runs& runs, const Mome
 }
 
 template <class T>
-Moments moments(const T* x, const Runs& runs) {
+Moments moments(const T* x, const Runs<T>& runs) {
   if (runs.size() == 0) return kNoMoments;
   return within_range(x, runs, moments_in(x, runs, 1), [&](double unit) { return moments_in(x, runs, unit); });
 }
 
 template <class T>
-Moments moments_about_zero(const T* x, const Runs& runs) {
+Moments moments_about_zero(const T* x, const Runs<T>& runs) {
   if (runs.size() == 0) return kNoMoments;
   return within_range(x, runs, moments_about_zero_in(x, runs, 1),
                       [&](double unit) { return moments_about_zero_in(x, runs, unit); });

@@ -81,7 +81,7 @@ class Spread {
     const auto with_parameters = [=](Index j, auto lanes) XHAT_INLINE {
       return formula(j, lanes, load(gamma + j, lanes), load(beta + j, lanes));
     };
-    const Runs whole(1, columns_, columns_);
+    const Runs<T> whole(1, columns_, columns_);
     if (whole.blocks() > 1)
       write_runs(whole, NoReads{}, to, writer.streamed(), with_parameters);
     else
@@ -102,7 +102,7 @@ class Kept {
 
   template <class T, class Formula>
   XHAT_INLINE void map(Index row, T* to, Writer<T>& writer, const Formula& formula) const {
-    const Runs runs(shape_.entries, inner_, inner_);
+    const Runs<T> runs(shape_.entries, inner_, inner_);
     const double *const gamma = line(gamma_, row), *const beta = line(beta_, row);
     const auto write_block = [=, inner = inner_](Index block, Writer<T>& writer) XHAT_INLINE {
       runs.each_segment(block, [&](Index start, Index size, Index) XHAT_INLINE {
@@ -134,7 +134,7 @@ template <class T, class Parameters>
 void rows_forward_with(const Parameters& parameters, const T* x, double eps, bool centred, T* out,
                        Statistics statistics, RowsShape shape) {
   each_rows<T>(shape, [=, &parameters](Index first, Index last, Writer<T>& writer) {
-    const Runs row(1, shape.columns, shape.columns);
+    const Runs<T> row(1, shape.columns, shape.columns);
     // All statistics first: their roots and quotients are waited for once.
     for (Index i = first; i < last; ++i) {
       const T* const from = x + i * shape.columns;
@@ -222,8 +222,8 @@ template <int R, class T>
 XHAT_INLINE inline void add_rows(const Several<R, T>& rows, const double* gamma, Index first, Index last,
                                  double* dgamma, double* dbeta, double* sums) {
   Terms<2 * R> total = {};
-  for (Index start = first; start < last; start += kSegment)
-    accumulate<2 * R>(smaller(kSegment, last - start), [&](Index k, auto lanes) XHAT_INLINE {
+  for (Index start = first; start < last; start += kSegment<T>)
+    accumulate<2 * R>(smaller(kSegment<T>, last - start), [&](Index k, auto lanes) XHAT_INLINE {
       const Index j = start + k;
       const Lanes gamma_j = load(gamma + j, lanes);
       Lanes dgamma_j = load(dgamma + j, lanes), dbeta_j = load(dbeta + j, lanes);
@@ -250,8 +250,8 @@ void add_long_rows(const Several<R, T>& rows, const double* gamma, Index columns
                    double* sums) {
   for (Index piece = 0; piece < columns; piece += kGrain) {
     double along[2 * R] = {};
-    for (Index start = piece; start < smaller(piece + kGrain, columns); start += kSegment)
-      add_rows(rows, gamma, start, smaller(start + kSegment, columns), dgamma, dbeta, along);
+    for (Index start = piece; start < smaller(piece + kGrain, columns); start += kSegment<T>)
+      add_rows(rows, gamma, start, smaller(start + kSegment<T>, columns), dgamma, dbeta, along);
     for (int k = 0; k < 2 * R; ++k) sums[k] = piece == 0 ? along[k] : sums[k] + along[k];
   }
 }
@@ -344,8 +344,8 @@ void spread_few_backward(const PerColumn& gamma, const Gradient<T>& of, double* 
   const Workspace partial(pieces * rows * 2);
   double* const sums = partial.data();    // (pieces, rows, 2)
   parallel_for(pieces, 1, [=, &gamma](Index first, Index last) {
-    for (Index start = first * kGrain; start < smaller(last * kGrain, columns); start += kSegment) {
-      const Index end = smaller(start + kSegment, columns);
+    for (Index start = first * kGrain; start < smaller(last * kGrain, columns); start += kSegment<T>) {
+      const Index end = smaller(start + kSegment<T>, columns);
       double* const along = sums + start / kGrain * rows * 2;
       for (Index k = 0; start % kGrain == 0 && k < 2 * rows; ++k) along[k] = 0;
       for (Index g = 0; g < groups; ++g) {
@@ -407,7 +407,7 @@ void kept_backward(const Kept& parameters, const Gradient<T>& of, double* dgamma
     const auto add_entries = [=](Index first, Index last) XHAT_INLINE {
       for (Index e = first; e < last; ++e) {
         const Index start = e * inner;
-        const Sums here = sum_over(Runs(1, inner, inner), reads(row.dy + start, row.x + start),
+        const Sums here = sum_over(Runs<T>(1, inner, inner), reads(row.dy + start, row.x + start),
                                    [=](Index k, auto lanes) XHAT_INLINE {
                                      const Lanes dy_j = row.dy_at(0, start + k, lanes);
                                      return Terms<2>{dy_j, dy_j * row.x_hat_at(0, start + k, lanes)};

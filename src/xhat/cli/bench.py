@@ -145,8 +145,8 @@ def _bytes(word: str) -> int:
 
 def _threads(word: str) -> int:
     count = int(word) if word.isascii() and word.isdigit() and len(word) < 10 else 0
-    if not 1 <= count <= kernels.MOST_THREADS:
-        raise Refusal(f"xhat bench: expected --threads from 1 to {kernels.MOST_THREADS}, got {word!r}. Give 1,2.", 2)
+    if not 1 <= count <= kernels.threads.MOST_THREADS:
+        raise Refusal(f"xhat bench: expected --threads from 1 to {kernels.threads.MOST_THREADS}, got {word!r}. Give 1,2.", 2)
     return count
 
 
