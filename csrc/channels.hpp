@@ -12,7 +12,7 @@
 namespace xhat::XHAT_VARIANT {
 namespace {
 
-constexpr Index kWideFrom = 128;       // numbers in a run; the ends of shorter ones cost more than the cache gives
+constexpr Index kWideFrom = 64;        // numbers in a run; the ends of shorter ones cost more than the cache gives
 constexpr Index kStreamedRun = 1024;   // shorter ones have too many lines that are written in part
 constexpr Index kManyChannels = 16;    // enough to share out whole channels among the threads
 constexpr Index kTileColumns = 1024;   // a tile's sums and constants stay in the first-level cache
@@ -105,7 +105,7 @@ class Wide {
 
   template <class T>
   void statistics_of(const T* x, double eps, Statistics statistics) const {
-    set_statistics<T>(statistics, channel_, moments(x + start_, runs<T>()), eps);
+    set_statistics<T>(statistics, channel_, moments(x + start_, runs<T>(1)), eps);
   }
 
   // first[c], second[c] = the sums of the two terms that term(offset, lanes, constants) returns
@@ -113,7 +113,7 @@ class Wide {
   void sum(const Reads<T, N>& reads, const ConstantsOf& constants_of, const Term& term, double* first,
            double* second) const {
     const auto constants = splat_all(constants_of);
-    const Sums sums = sum_over(runs<T>(), reads.at(start_), [=, start = start_](Index at, auto lanes) XHAT_INLINE {
+    const Sums sums = sum_over(runs<T>(N), reads.at(start_), [=, start = start_](Index at, auto lanes) XHAT_INLINE {
       return term(start + at, lanes, constants.term);
     });
     first[channel_] = sums.first;
@@ -125,20 +125,20 @@ class Wide {
   void map(const Reads<T, N>& reads, const ConstantsOf& constants_of, T* out, const Formula& formula) const {
     const auto constants = splat_all(constants_of);
     const bool streamed = is_streamed<T>(shape_.size()) && shape_.inner >= kStreamedRun;
-    write_runs(runs<T>(), reads.at(start_), out + start_, streamed,
+    write_runs(Runs<T>(shape_.outer, shape_.channels * shape_.inner, shape_.inner, next()), reads.at(start_), out + start_, streamed,
                [=, start = start_](Index at, auto lanes) XHAT_INLINE {
                  return formula(start + at, lanes, constants.term);
                });
   }
 
  private:
-  static Index next_of(const Shape& shape) {
-    return shape.count() * 4 <= kNextFits && shape.channels > 1 ? shape.inner : 0;
-  }
+  // Where the next channel begins: it is fetched while this one is written, and also while it is summed if both fit.
+  Index next() const { return shape_.channels > 1 ? shape_.inner : 0; }
 
   template <class T>
-  Runs<T> runs() const {
-    return {shape_.outer, shape_.channels * shape_.inner, shape_.inner, next_of(shape_)};
+  Runs<T> runs(int arrays) const {
+    const bool both_fit = shape_.count() * arrays * static_cast<Index>(sizeof(T)) <= kNextFits;
+    return {shape_.outer, shape_.channels * shape_.inner, shape_.inner, both_fit ? next() : 0};
   }
 
   template <class ConstantsOf>
