@@ -271,7 +271,7 @@ def test_arrays(where):
     wrong = f"update: expected {where}"
     refuse(
         TypeError,
-        f"{wrong} of native float32 or float64, got buffer format 'i'. Convert it with astype.",
+        f"{wrong} of native float16, bfloat16, float32 or float64, got int32. Convert it with astype.",
         *replaced(where, lambda a: a.astype(np.int32)),
     )
     refuse(
