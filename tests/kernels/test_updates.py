@@ -276,7 +276,7 @@ def test_arrays(where):
     )
     refuse(
         TypeError,
-        f"{wrong} of native float32 or float64, got buffer format '>f'. Convert it with astype.",
+        f"{wrong} of native float16, bfloat16, float32 or float64, got >f4. Convert it with astype.",
         *replaced(where, lambda a: a.astype(">f4")),
     )
     refuse(
