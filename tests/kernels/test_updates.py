@@ -291,7 +291,7 @@ def test_arrays(where):
     )
     refuse(
         TypeError,
-        f"{wrong} as an array of float32 or float64, got NoneType. Convert it with np.asarray.",
+        f"{wrong} as an array of float16, bfloat16, float32 or float64, got NoneType. Convert it with np.asarray.",
         *replaced(where, lambda _: None),
     )
 
