@@ -97,6 +97,14 @@ struct Update {
   double eps;
 };
 
+// What dropout does to the number at a flat index: the key gives it 32 random bits. At `threshold` or above, from 0 to
+// 2^32, it is kept and multiplied by `scale`; below, it becomes 0.
+struct Dropping {
+  unsigned long long key;
+  long long threshold;
+  double scale;
+};
+
 // One parameter, its gradient and what the rule keeps of it (null where it keeps less). `decay` is the share that
 // weight decay takes off; `start` the number of entries of all parameters before it.
 template <class T>
@@ -146,6 +154,7 @@ struct Kernels : NormKernels<T> {
   void (*copy)(const T* x, T* out, Index count);
   // the parameters may not overlap; each without entries or not
   void (*update)(const Parameter<T>* parameters, Index count, const Update& update);
+  void (*dropout)(const T* x, Dropping dropping, T* out, Index size);
 };
 
 struct Variant {

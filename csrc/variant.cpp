@@ -3,6 +3,7 @@
 #include "convolution.hpp"
 #include "copying.hpp"
 #include "pooling.hpp"
+#include "random.hpp"
 #include "rows.hpp"
 #include "updates.hpp"
 
@@ -19,7 +20,7 @@ constexpr NormKernels<T> kNormKernels{
 
 template <class T>
 constexpr Kernels<T> kKernels{kNormKernels<T>,      im2col<T>, col2im<T>, max_pool_forward<T>,
-                              max_pool_backward<T>, copy<T>,   update<T>};
+                              max_pool_backward<T>, copy<T>,   update<T>, dropout<T>};
 
 }  // namespace
 
