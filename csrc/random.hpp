@@ -59,15 +59,20 @@ class Dropout {
  public:
   explicit Dropout(const Dropping& dropping) : threshold_(dropping.threshold), scale_(splat(dropping.scale)) {
     unsigned first = static_cast<unsigned>(dropping.key), second = static_cast<unsigned>(dropping.key >> 32);
-    for (int r = 0; r < kRounds; ++r, first += 0x9e3779b9, second += 0xbb67ae85)
-      for (Index k = 0; k < kWidth; ++k) key_[r][k] = k % 2 == 0 ? first : second;
+    for (int r = 0; r < kRounds; ++r, first += 0x9e3779b9, second += 0xbb67ae85) key_[r] = alternating(first, second);
+    factors_ = alternating(0xd2511f53, 0xcd9e8d57);
+    counts_ = alternating(~0ull, 0);
+    for (Index k = 0; k < kWidth; ++k) steps_[k] = static_cast<unsigned long long>(k / 2);
   }
 
   // The numbers at flat index `at` and the seven after it. A dropped NaN or Inf gives 0 too.
   XHAT_INLINE Lanes operator()(Index at, const Lanes& value) const {
-    Lanes result = value * scale_;
     const Words words = words_at(at);
-    for (Index p = 0; p < kParts; ++p) result.part[p] = words.part[p] >= threshold_ ? result.part[p] : Vector{};
+    Lanes result = value * scale_;
+    for (Index p = 0; p < kParts; ++p) {
+      const Blocks kept = -((Blocks)(threshold_ - 1 - words.part[p]) >> 63);    // SSE2 compares no 64 bits
+      result.part[p] = (Vector)((Blocks)result.part[p] & kept);
+    }
     return result;
   }
 
@@ -78,14 +83,16 @@ class Dropout {
     Mask part[kParts];
   };
 
+  static Blocks alternating(unsigned long long even, unsigned long long odd) {
+    Blocks result;
+    for (Index k = 0; k < kWidth; ++k) result[k] = k % 2 == 0 ? even : odd;
+    return result;
+  }
+
   // kBlocks blocks from one on.
   XHAT_INLINE Blocks blocks(Index first) const {
-    Blocks words, factors;
-    for (Index k = 0; k < kWidth; ++k) {
-      words[k] = k % 2 == 0 ? static_cast<unsigned long long>(first + k / 2) : 0;
-      factors[k] = k % 2 == 0 ? 0xd2511f53 : 0xcd9e8d57;
-    }
-    for (int r = 0; r < kRounds; ++r) words = reversed(product(words, factors)) ^ (words >> 32) ^ key_[r];
+    Blocks words = (steps_ + static_cast<unsigned long long>(first)) & counts_;
+    for (int r = 0; r < kRounds; ++r) words = reversed(product(words, factors_)) ^ (words >> 32) ^ key_[r];
     return words;
   }
 
@@ -119,7 +126,7 @@ class Dropout {
     return result;
   }
 
-  Blocks key_[kRounds];
+  Blocks key_[kRounds], factors_, counts_, steps_;
   long long threshold_;
   Lanes scale_;
 };
