@@ -115,9 +115,7 @@ def rows_backward(
     rows = _room(out, kept)
     matrices = _matrix(dy, kept), _matrix(x, kept)
     if epilogue is None and also is None:
-        dgamma, dbeta = kernels.rows_backward(
-            *matrices, _lines(gamma, shape), flat, rows, shape=shape, centred=centred
-        )
+        dgamma, dbeta = kernels.rows_backward(*matrices, _lines(gamma, shape), flat, rows, shape=shape, centred=centred)
     else:
         dgamma, dbeta, _ = fused.rows_backward(
             *matrices,

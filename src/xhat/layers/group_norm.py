@@ -127,9 +127,8 @@ def forward(
     groups: int,
     eps: float = 1e-5,
     channel_axis: int = 1,
-    out: Array | None = None,
-    *,
     epilogue: Epilogue | None = None,
+    out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Give every group of channels of every sample mean 0 and variance 1, then scale and shift each channel.
 
@@ -220,9 +219,7 @@ def forward(
     return y, Cache(x, gamma, beta, *statistics, groups, axis)
 
 
-def backward(
-    dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, out: Array | None = None
-) -> Grads:
+def backward(dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, out: Array | None = None) -> Grads:
     """Return the gradients of `forward`.
 
     Parameters
@@ -425,9 +422,7 @@ class GroupNorm(Layer):
         """Return whether ReLU and dropout may follow in the same pass."""
         return self.channel_axis == 1
 
-    def forward(
-        self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None
-    ) -> tuple[Array, Cache]:
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         check_channels("GroupNorm", x, self.channels, self.channel_axis)
         return forward(x, **self.arguments(training), epilogue=epilogue)

@@ -122,9 +122,8 @@ def forward(
     eps: float = 1e-5,
     channel_axis: int = 1,
     *,
-    out: Array | None = None,
-    *,
     epilogue: Epilogue | None = None,
+    out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Give every channel of every sample mean 0 and variance 1 over its positions, then scale and shift.
 
@@ -207,9 +206,7 @@ def forward(
     return y, Cache(x, gamma, beta, *statistics, axis)
 
 
-def backward(
-    dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, out: Array | None = None
-) -> Grads:
+def backward(dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, out: Array | None = None) -> Grads:
     """Return the gradients of `forward`.
 
     Parameters
@@ -370,9 +367,7 @@ class InstanceNorm(Layer):
         """Return whether ReLU and dropout may follow in the same pass."""
         return self.channel_axis == 1
 
-    def forward(
-        self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None
-    ) -> tuple[Array, Cache]:
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         check_channels("InstanceNorm", x, self.channels, self.channel_axis)
         return forward(x, **self.arguments(training), epilogue=epilogue)

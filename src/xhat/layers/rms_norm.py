@@ -119,7 +119,7 @@ def forward(
     axis : int or tuple of int
         The axes to normalize over, in any order.
     residual : array_like, optional
-        Added to `x` first, in the type of `x`: what is normalized is their sum, which is kept as `cache.x`. Shape of `x`,
+        Added to `x` first, in its type: what is normalized is their sum, which is kept as `cache.x`. Shape of `x`,
         or that of the normalized axes: a bias.
     epilogue : kernels.fused.Epilogue, optional
         What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
@@ -344,9 +344,7 @@ class RMSNorm(Layer):
         """Return whether ReLU and dropout may follow in the same pass."""
         return True
 
-    def forward(
-        self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None
-    ) -> tuple[Array, Cache]:
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         shape = shape_of("RMSNorm", "x", x)
         if shape[len(shape) - len(self.features) :] != self.features:
