@@ -67,7 +67,8 @@ void import_numpy() {
 Array::Array(const char* who, const char* name, nb::handle object, Access access, Element element)
     : who_(who), name_(name), object_(object), access_(access) {
   const bool byte = element == Element::index;
-  const char* const wanted = byte ? "uint8" : element == Element::label ? "int64" : "float16, bfloat16, float32 or float64";
+  const char* const wanted = byte ? "uint8"
+                             : element == Element::label ? "int64" : "float16, bfloat16, float32 or float64";
   if (!PyArray_Check(object.ptr()))
     raise_type(expected() + " as an array of " + wanted + ", got " +
                nb::inst_name(object).c_str() + ". Convert it with np.asarray.");

@@ -38,7 +38,8 @@ void dropout(nb::handle x_, unsigned long long key, double rate, nb::handle out_
   const Array& x = arguments.array("x", x_);
   const Array& out = arguments.like(x, "out", out_, Access::write);
   if (!(rate >= 0 && rate <= 1))
-    throw nb::value_error(("dropout: expected a rate from 0 to 1, got " + nb::cast<std::string>(nb::repr(nb::float_(rate))) +
+    throw nb::value_error(("dropout: expected a rate from 0 to 1, got " +
+                           nb::cast<std::string>(nb::repr(nb::float_(rate))) +
                            ". It is the share that is dropped.").c_str());
   // where all is dropped there is nothing to scale
   const Dropping dropping{key, std::llrint(rate * static_cast<double>(kWordValues)), rate < 1 ? 1 / (1 - rate) : 1.0};

@@ -437,6 +437,13 @@ XHAT_INLINE inline Lanes load_or(double otherwise, const double* entries, Index 
   return entries ? load(entries + c, lanes) : splat(otherwise);
 }
 
+// The mean that centre<T> takes: in one number where that is enough.
+template <class T, class L>
+XHAT_INLINE inline Lanes mean_of(const Centre& centre, Index c, L lanes) {
+  const Lanes mean = load(centre.mean + c, lanes);
+  return kIsDouble<T> ? mean : mean + load_or(0, centre.mean_low, c, lanes);
+}
+
 // Scalar: centred = (x - mean) - mean_low, and 0 where x is missing
 template <class T, class W, class L>
 XHAT_INLINE inline Lanes centred_at(const W& weights, Index at, L lanes, const Lanes& x, const Lanes& mean,
@@ -487,7 +494,7 @@ void normalize(const Group& group, const T* x, const W& weights, const double* g
       reads(x),
       [=](Index c, auto lanes) XHAT_INLINE {
         const Lanes rstd = load(centre.rstd + c, lanes), gamma_c = load_or(1, gamma, c, lanes);
-        return Terms<5>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes), rstd,
+        return Terms<5>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes), rstd,
                         kIsDouble<T> ? gamma_c : rstd * gamma_c, load_or(0, beta, c, lanes)};
       },
       out,
@@ -511,7 +518,7 @@ void parameter_gradients(const Group& group, const T* dy, const T* x, const W& w
   group.sum(
       reads(dy, x),
       [=](Index c, auto lanes) XHAT_INLINE {
-        return Terms<3>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes),
+        return Terms<3>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes),
                         load(centre.rstd + c, lanes)};
       },
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
@@ -536,7 +543,7 @@ void input_gradient(const Group& group, const T* dy, const T* x, const W& weight
       reads(dy, x),
       [=, count = splat(total)](Index c, auto lanes) XHAT_INLINE {
         const Lanes rstd = load(centre.rstd + c, lanes);
-        return Terms<5>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes),
+        return Terms<5>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes),
                         load_or(1, gamma, c, lanes) * rstd, load(dbeta + c, lanes) / count,
                         rstd * (load(dgamma + c, lanes) / count)};
       },

@@ -13,7 +13,8 @@ namespace {
 
 constexpr Index kGrain = 65536;         // elements worth a thread
 constexpr Index kMaxBlocks = 64;
-constexpr Index kSegment = 4096;        // short sums added up keep rounding errors few
+constexpr Index kSegment = 512;         // short sums added up keep rounding errors few
+constexpr Index kFetched = 4096;        // numbers between what is used and what is asked for
 
 // Double arithmetic has digits to spare for all other types.
 template <class T>
@@ -68,6 +69,7 @@ inline void set_statistics(const Statistics& statistics, Index i, const Moments&
     statistics.rstd[i] = spread == 0 ? 0 : unit / __builtin_sqrt(spread);
   else
     statistics.rstd[i] = 1 / __builtin_sqrt(var + eps);    // beside this eps, var is nothing
+  if (kIsDouble<T> && statistics.rstd[i] == __builtin_inf()) statistics.rstd[i] = 0;    // deviations below 1e-308
 }
 
 inline double finite_or_zero(double value) { return value - value == 0 ? value : 0; }
@@ -116,10 +118,10 @@ class Runs {
   XHAT_INLINE void each_segment(Index block, const Body& body) const {
     const Index first = block * segments_per_block_;
     const Index last = smaller(first + segments_per_block_, count_ * segments_per_run_);
-    const Index runs_ahead = divide_up(kSegment, larger(length_, 1));
+    const Index runs_ahead = divide_up(kFetched, larger(length_, 1));
     Index run = first == 0 ? 0 : first / segments_per_run_, start = (first - run * segments_per_run_) * kSegment;
     for (Index segment = first; segment < last; ++segment) {
-      const Index ahead = next_ > 0 ? next_ : start + kSegment < length_ ? kSegment : runs_ahead * stride_ - start;
+      const Index ahead = next_ > 0 ? next_ : start + kFetched < length_ ? kFetched : runs_ahead * stride_ - start;
       body(run * stride_ + start, smaller(kSegment, length_ - start), ahead);
       start += kSegment;
       if (start < length_) continue;

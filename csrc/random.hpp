@@ -1,8 +1,8 @@
 // Random numbers that are a function of their place: which numbers dropout keeps needs no memory, and depends neither
 // on the number of threads nor on how the work is cut.
 //
-// Philox4x32 of Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3": a block of four words of
-// 32 bits from a counter and a key. The number at flat index i has word i % 4 of block i / 4. Seven rounds are the
+// Philox4x32 of Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3": a block of four words
+// of 32 bits from a counter and a key. The number at flat index i has word i % 4 of block i / 4. Seven rounds are the
 // fewest that pass all of TestU01's BigCrush (their table 2); the ten that are usual are a margin that a mask does not
 // need.
 //
@@ -101,8 +101,8 @@ class Dropout {
     const int skip = static_cast<int>(at % 4);
     Drawn result;
 #if defined(__AVX512F__)
-    const __m512i from = _mm512_maskz_add_epi32(0x5555, _mm512_set_epi32(0, 7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0),
-                                                _mm512_set1_epi32(skip));
+    const __m512i places = _mm512_set_epi32(0, 7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0);
+    const __m512i from = _mm512_maskz_add_epi32(0x5555, places, _mm512_set1_epi32(skip));
     result.part[0] = (Mask)_mm512_maskz_permutexvar_epi32(0x5555, from, (__m512i)blocks(block));
 #elif defined(__AVX2__)
     __m256i words = (__m256i)blocks(block);

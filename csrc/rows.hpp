@@ -180,7 +180,7 @@ struct Several {
   Several(const Gradient<T>& of, Index first, Index step)
       : dy(of.dy + first * of.columns), x(of.x + first * of.columns), stride(step * of.columns) {
     for (int r = 0; r < R; ++r) {
-      mean[r] = splat(of.centre.mean[first + r * step]);
+      mean[r] = splat(of.centre.mean[first + r * step] + (kIsDouble<T> ? 0 : of.centre.mean_low[first + r * step]));
       mean_low[r] = splat(of.centre.mean_low[first + r * step]);
       rstd[r] = splat(of.centre.rstd[first + r * step]);
     }

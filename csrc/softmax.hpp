@@ -55,8 +55,8 @@ XHAT_INLINE inline Vector exp(Vector x, Vector low) {
   return value * (Vector)(exponent << 52) * (tiny ? 0x1p-128 - Vector{} : 1 - Vector{});
 }
 
-// exp(x - top) for x <= top. The difference is rounded, and exp makes a relative error of as many times the rounding as the
-// difference is large: for float it stays far below a unit in the last place, for double it is made good.
+// exp(x - top) for x <= top. The difference is rounded, and exp makes a relative error of as many times the rounding
+// as the difference is large: for float it stays far below a unit in the last place, for double it is made good.
 template <class T>
 XHAT_INLINE inline Vector share_of(const Vector& x, double top) {
   const Vector difference = x - top;

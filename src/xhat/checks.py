@@ -22,6 +22,7 @@ Array: TypeAlias = NDArray[Any]
 Dtype: TypeAlias = np.dtype[Any]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_MOST_CENTRED = 2.0**1022  # differences of larger numbers overflow
 _MOST = 2**48  # beyond this, numpy refuses in its own words what no memory holds
 _TYPES = "float16, bfloat16, float32 or float64"
 
@@ -312,12 +313,19 @@ def as_parameter_dtype(who: str, dtype: DTypeLike | None) -> Dtype:
     return kind.newbyteorder("=")
 
 
-def check_range(who: str, x: Array, var: Array, axes: tuple[int, ...], what: str = "variance") -> None:
-    """Refuse finite float64 data whose variance over `axes` overflows: it would come out as zeros or NaN."""
+def check_range(
+    who: str, x: Array, var: Array, axes: tuple[int, ...], what: str = "variance", rstd: Array | None = None
+) -> None:
+    """Refuse finite float64 data whose variance over `axes` overflows: it would come out as zeros or NaN.
+
+    The kernels know the `rstd` of such data all the same: where it is positive, nothing is lost.
+    """
     if x.dtype != np.float64 or np.isfinite(var).all():
         return
     finite = np.isfinite(x).all(axes)
-    if (finite & ~np.isfinite(var).reshape(finite.shape)).any():
+    lost = ~np.isfinite(var) if rstd is None else ~np.isfinite(var) & ~(rstd > 0)
+    beyond = np.abs(x).max(axes, initial=0) > _MOST_CENTRED
+    if (finite & (lost.reshape(finite.shape) | beyond & ~np.isfinite(var).reshape(finite.shape))).any():
         raise ValueError(
             f"{who}: expected x whose {what} float64 can hold, got values up to {np.abs(x).max():.1e}. "
             "Scale x by a power of two first."
@@ -352,7 +360,7 @@ def _qualified(kind: type) -> str:
 
 def _is_ready(values: object) -> TypeGuard[Array]:
     """Tell, quickly, whether this is an array of a usual type in the form that the layers compute with."""
-    return type(values) is np.ndarray and values.dtype.char in "fd" and values.flags.carray and values.dtype.isnative
+    return type(values) is np.ndarray and values.dtype.char in "efd" and values.flags.carray and values.dtype.isnative
 
 
 def _is_array(value: object) -> TypeGuard[Array]:

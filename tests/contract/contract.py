@@ -8,14 +8,17 @@ import inspect
 import pickle
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
 
 from xhat import kernels
 from xhat.core import Case, Layer
+from xhat.kernels import small
 from xhat.verify.numeric import central_difference, complex_step
 
 DTYPES = (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)
@@ -99,6 +102,19 @@ def judge_example(case: Case) -> None:
                 assert np.allclose(dx, case.dx, rtol=1e-13, atol=1e-13), f"{variant}: dx {dx}, by hand {case.dx}"
 
 
+def the_layers_own_way() -> AbstractContextManager[Any]:
+    """Small arrays too go the way that others go."""
+    doors = [name for name in vars(small) if name.endswith(("_forward", "_backward"))]
+    return mock.patch.multiple(small, **dict.fromkeys(doors, lambda *arguments, **settings: None))
+
+
+def implementations() -> Iterator[tuple[str, AbstractContextManager[Any]]]:
+    """Everything that computes, by name, and how it is chosen."""
+    for variant in kernels.VARIANTS:
+        yield variant, kernels.use(variant)
+    yield f"{kernels.variant()}, the layer's own way,", the_layers_own_way()
+
+
 def judge_agreement(case: Case, dtype: Any = np.float64) -> None:
     """Every implementation gives what the reference gives in extended precision, in the type of its input."""
     rng = np.random.default_rng(2)
@@ -112,8 +128,8 @@ def judge_agreement(case: Case, dtype: Any = np.float64) -> None:
     dy = rng.standard_normal(true_y.shape).astype(dtype)
     true_gradients = op.reference_backward(dy.astype(np.longdouble), true_cache)
     inputs = x.copy(), dy.copy(), {name: values.copy() for name, values in parameters.items()}
-    for variant in kernels.VARIANTS:
-        with kernels.use(variant):
+    for variant, chosen in implementations():
+        with chosen:
             y, cache, gradients = run(case, x, parameters, dy)
         _close(f"{variant} y", y, true_y, x.dtype)
         assert gradients._fields == true_gradients._fields

@@ -359,9 +359,9 @@ class Errors(NamedTuple):
 
 EPS64 = float(np.finfo(np.float64).eps)
 INSIDE = 1e-13  # what float64 inside may leave of a number that should be 0, as a share of its line
-_HALF = Errors(1.0, 1.0, 1e-11, 1e-11, 1e-11, 1e-11, 1e-11)
+_HALF = Errors(1.0, 1.0, 2.0**-23, 1e-11, 1e-11, 1e-11, 1e-11)
 TARGETS = {
-    FLOAT32: Errors(2.0**-23, 2e-7, 1e-11, 1e-11, 1e-11, 1e-11, 1e-11),
+    FLOAT32: Errors(2.0**-23, 2e-7, 2.0**-23, 1e-11, 1e-11, 1e-11, 1e-11),
     # gamma and beta round y once each, gamma dx; var is a square, with twice the error of its root
     FLOAT64: Errors(*(n * EPS64 for n in (5, 5, 5, 4, 4, 8, 4))),
     FLOAT16: _HALF,

@@ -81,15 +81,19 @@ def test_the_whole_grid(case):
 @pytest.mark.parametrize("which", grid.EXTREMES)
 @pytest.mark.parametrize("variant", FASTEST_AND_REFERENCE)
 @pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.name)
-@pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError), reason=RANGE)
-def test_float64_whose_variance_leaves_its_range(norm, variant, which):
+def test_float64_whose_variance_leaves_its_range(norm, variant, which, request):
+    if variant == "reference":
+        request.applymarker(pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError), reason=RANGE))
     for case in grid.extreme_cases(which):
-        check(call_of(case, norm), (variant,))
+        if which == "to the limit" and variant != "reference":
+            with pytest.raises(ValueError, match="Scale x by a power of two first"):
+                norm.forward(call_of(case, norm))
+        else:
+            check(call_of(case, norm), (variant,))
 
 
 @oracle.needs_native
 @pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.name)
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="var is off by 22 to 32 eps, y by 11 to 16")
 def test_float64_whose_sums_round_one_way(norm):
     """Near 1e9 all numbers are multiples of 2^-23, and a running sum of their squares beyond 64 rounds down, never up.
 
@@ -347,7 +351,7 @@ def test_any_number_of_threads_gives_the_same_bits(shape, dtype, norm):
 FAULTS = {
     "y": lambda r: r._replace(y=r.y * r.y.dtype.type(1 + 2e-7)),
     "dx": lambda r: r._replace(dx=r.dx * r.dx.dtype.type(1 + 4e-7)),
-    "dgamma": lambda r: r._replace(dgamma=r.dgamma * (1 + 1e-9)),
+    "dgamma": lambda r: r._replace(dgamma=r.dgamma + 1e-3 * np.abs(r.dgamma).max()),
     "dbeta": lambda r: r._replace(dbeta=r.dbeta + 1e-10),
     "mean": lambda r: r._replace(mean_low=r.mean_low + 1e-10),
     "var": lambda r: r._replace(var=r.var * (1 + 1e-10)),

@@ -120,8 +120,8 @@ WRONG = [
      "rms_norm.forward: expected axis as one or several different axes, got (1, 1). Name each axis once."),
     (lambda: rms_norm.forward(np.float64(3)), ValueError,
      "rms_norm.forward: expected an x with at least one axis, got a single number. Give an array."),
-    (lambda: rms_norm.forward(X + 1e200), ValueError,
-     "rms_norm.forward: expected x whose mean square float64 can hold, got values up to 1.0e+200. "
+    (lambda: rms_norm.forward(X + 1e308), ValueError,
+     "rms_norm.forward: expected x whose mean square float64 can hold, got values up to 1.0e+308. "
      "Scale x by a power of two first."),
     (lambda: rms_norm.backward(X, layer_norm.forward(X)[1]), TypeError,
      "rms_norm.backward: expected a cache of type rms_norm.Cache, got layer_norm.Cache. "

@@ -22,7 +22,8 @@ Windows that move over images have rooms of their own: `convolution`, whose prod
 memory, `elementwise` what NumPy needs help with. `threads` and `memory` are what all of them work with; `granted` is
 what the system allows of both.
 
-float64 data whose squares leave the range of the type are measured in another unit: rstd is right, `var` may be Inf or 0.
+float64 data whose squares leave the range of the type are measured in another unit: `rstd` is right then, though `var`
+may be Inf or 0. Deviations below 1e-308 count as none.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def rows_forward(
         finite and >= 0.
     """
     statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(x, _taken(gamma), _taken(beta), eps, centred, out, *statistics)
+    native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
     return statistics
 
 
@@ -240,7 +241,7 @@ def rows_backward(
     """
     dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(dy, x, _taken(gamma), mean, mean_low, rstd, centred, out, dgamma, dbeta)
+    native.rows_backward(dy, x, gamma, mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -302,7 +303,7 @@ def channels_forward(
         As `rows_forward`.
     """
     statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, weights, _total(weights), _taken(gamma), _taken(beta), eps, out, *statistics)
+    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
     return statistics
 
 
@@ -330,7 +331,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(x, weights, _taken(gamma), _taken(beta), mean, mean_low, rstd, out)
+    native.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
 
 
 def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
@@ -393,7 +394,7 @@ def channels_gradient(
         As `rows_forward`.
     """
     mean, mean_low, _, rstd = statistics
-    native.channels_gradient(dy, x, weights, total, _taken(gamma), mean, mean_low, rstd, dgamma, dbeta, out)
+    native.channels_gradient(dy, x, weights, total, gamma, mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
@@ -431,7 +432,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, weights, _total(weights), _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -471,17 +472,12 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(dy, x, weights, _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
 def _empty_statistics(n: int) -> Statistics:
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
-
-
-def _taken(parameter: Numbers | None) -> Numbers | None:
-    """Return a parameter in a type that the native functions take, and widen."""
-    return parameter if parameter is None or parameter.dtype.char in "fd" else parameter.astype(np.float64)
 
 
 def _total(weights: Entries | None) -> float:

@@ -215,7 +215,7 @@ def forward(
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, groups, eps, axis)
         statistics = kernels.Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
-    check_range(who, blocks, statistics.var, tuple(range(2, blocks.ndim)))
+    check_range(who, blocks, statistics.var, tuple(range(2, blocks.ndim)), rstd=statistics.rstd)
     return y, Cache(x, gamma, beta, *statistics, groups, axis)
 
 

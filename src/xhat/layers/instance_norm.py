@@ -202,7 +202,7 @@ def forward(
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axis)
         statistics = kernels.Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
-    check_range(who, maps, statistics.var, tuple(range(2, x.ndim)))
+    check_range(who, maps, statistics.var, tuple(range(2, x.ndim)), rstd=statistics.rstd)
     return y, Cache(x, gamma, beta, *statistics, axis)
 
 

@@ -218,7 +218,7 @@ def forward(
     )
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)
-    check_range(who, total, var, axes)
+    check_range(who, total, var, axes, rstd=rstd)
     return y, Cache(total, gamma, beta, mean, mean_low, var, rstd, axes)
 
 

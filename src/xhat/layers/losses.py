@@ -98,7 +98,7 @@ def softmax(scores: ArrayLike) -> Array:
     values = as_values("softmax", "scores", scores)
     if not values.size:
         return values.copy()
-    if kernels.serves(values.dtype):
+    if kernels.serves_wide(values.dtype):
         rows = _rows(values)
         shares = np.empty_like(rows)
         softmax_rows.softmax(rows, shares)
@@ -151,7 +151,7 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
     if not classes.size:
         return 0.0, np.zeros_like(values)
 
-    if kernels.serves(values.dtype):
+    if kernels.serves_wide(values.dtype):
         scored = _rows(values)
         dscores = np.empty_like(scored)
         losses = softmax_rows.cross_entropy(scored, np.ravel(classes).astype(np.int64), dscores)

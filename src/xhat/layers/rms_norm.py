@@ -200,7 +200,7 @@ def forward(
     else:
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, eps, axes)
-    check_range(who, total, cache.mean_square, axes, "mean square")
+    check_range(who, total, cache.mean_square, axes, "mean square", cache.rstd)
     return y, cache._replace(x=total)
 
 

@@ -58,7 +58,8 @@ def test_parts_give_what_the_whole_gives(variant, seed, cuts, positions, weighte
     assert np.abs(parts_y - y).max() <= 8 * eps * np.abs(y).max() + 1e-10
     dx = np.concatenate([part.dx for part in grads])
     assert np.abs(dx - g.dx).max() <= 8 * eps * np.abs(g.dx).max() + 1e-10
-    assert np.allclose(sum(part.dgamma for part in grads), g.dgamma, rtol=1e-9, atol=1e-10)
+    digits = 1e-9 if dtype == np.float64 else eps / 10  # an offset of 1e6 is kept in one number for float32
+    assert np.allclose(sum(part.dgamma for part in grads), g.dgamma, rtol=digits, atol=digits)
     assert np.allclose(sum(part.dbeta for part in grads), g.dbeta, rtol=1e-9, atol=1e-10)
 
 

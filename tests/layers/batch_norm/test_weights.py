@@ -69,7 +69,7 @@ def test_missing_samples_change_nothing_for_the_others(variant, dtype, shape, rn
     assert not y[~there].any()
     assert np.abs(g.dx[there] - others.dx).max() <= tolerance * np.abs(others.dx).max()
     assert not g.dx[~there].any()
-    assert np.allclose(g.dgamma, others.dgamma, rtol=tolerance, atol=tolerance * np.abs(dy).max())
+    assert np.allclose(g.dgamma, others.dgamma, rtol=tolerance, atol=4 * tolerance * np.abs(dy).max())
     assert np.allclose(g.dbeta, others.dbeta, rtol=tolerance, atol=tolerance * np.abs(dy).max())
     assert np.allclose(cache.mean, other.mean, rtol=1e-12, atol=1e-14)
     assert cache.count == other.count

@@ -70,7 +70,7 @@ def normalize(
         statistics = Statistics(moments.mean, moments.mean_low, var, rstd_of(var, eps))
         write_with(x, axis, gamma, beta, weights, statistics, y)
     if moments is None:
-        _check_range(who, x, axis, weights, statistics.var)
+        _check_range(who, x, axis, weights, statistics.var, statistics.rstd)
     count = count_of(x, axis, weights) if moments is None else moments.count
     return Cache(x, gamma, beta, *statistics, count, axis, weights)
 
@@ -170,10 +170,11 @@ def rstd_of(var: Array, eps: float) -> Array:
         return np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
 
 
-def _check_range(who: str, x: Array, axis: int, weights: Array | None, var: Array) -> None:
+def _check_range(who: str, x: Array, axis: int, weights: Array | None, var: Array, rstd: Array | None = None) -> None:
     """Refuse finite data, as far as they count, whose variance overflows."""
     if x.dtype == np.float64 and not np.isfinite(var).all():
-        check_range(who, np.where(along(weights, x, axis) == 0, 0, x), var, averaged_axes(x.ndim, axis))
+        there = np.where(along(weights, x, axis) == 0, 0, x)
+        check_range(who, there, var, averaged_axes(x.ndim, axis), rstd=rstd)
 
 
 def _statistics(cache: Cache) -> Statistics:
