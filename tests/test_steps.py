@@ -32,6 +32,11 @@ NORMS = {
 ONE_BY_ONE = {"virtual batches", "renormalized", "group, channels last", "instance, channels last"}
 
 
+@pytest.fixture(autouse=True)
+def small_arrays_count(monkeypatch):
+    monkeypatch.setattr(networks, "_SMALL", -1)
+
+
 def network(name, rate, dtype):
     make, shape = NORMS[name]
     layers = [make(dtype=dtype), xhat.ReLU()]
@@ -108,6 +113,16 @@ def test_a_step_is_its_layers(dtype, name, rate, training, variant):
 
 
 @compiled
+@pytest.mark.parametrize("name", NORMS)
+def test_empty_batches(name):
+    net, x, dy = network(name, 0.5, np.float32)
+    y, caches = net.forward(x[:0])
+    dx, gradients = net.backward(dy[:0], caches)
+    assert y.shape == dx.shape == x[:0].shape
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
+@compiled
 @pytest.mark.parametrize("rate", [None, 0.5])
 @pytest.mark.parametrize("name", ["batch", "layer", "rms"])
 def test_nan_and_inf_go_where_the_layers_send_them(name, rate):
@@ -146,6 +161,17 @@ def test_which_layers_are_one_step():
     assert sizes(xhat.Affine(3, 3, rng=0), relu, norm) == [1, 1, 1]
     net = xhat.mlp(4, [8, 5], 3, normalization="batch", dropout=0.5)
     assert [step.first for step in net._steps] == [0, 1, 4, 5, 8]
+
+
+@compiled
+def test_small_arrays_are_quicker_layer_by_layer(monkeypatch):
+    monkeypatch.undo()
+    net = xhat.Sequential([xhat.LayerNorm(512), xhat.ReLU()])
+    for rows, one_pass in ((128, False), (129, True)):
+        x = np.ones((rows, 512), np.float32)
+        _, (norm, relu) = net.forward(x)
+        assert (relu is None) == one_pass
+        net.backward(x, [norm, relu])
 
 
 @compiled

@@ -51,6 +51,9 @@ _PRODUCTS: dict[type[Layer], _Outputs] = {Affine: _Outputs(1, (1, -1)), Conv2d: 
 
 _EVALUATION_BATCH = 1024
 
+_SMALL = 1 << 18
+"""Bytes up to which a norm is one native call (`kernels.small`) and its layers are quicker one by one."""
+
 
 class Evaluation(NamedTuple):
     """How good a network is on some data: its loss, and its score (accuracy, or R² for numbers)."""
@@ -68,7 +71,7 @@ class _Step(NamedTuple):
     def forward(self, x: Array, training: bool) -> tuple[Array, list[Any]]:
         """Return the output of the last layer, and a cache for each; None for a ReLU that was done with its norm."""
         norm, *others = self.layers
-        if others and norm.fuses(training) and fused.serves(x.dtype):
+        if others and x.nbytes > _SMALL and norm.fuses(training) and fused.serves(x.dtype):
             dropped = [dropout.draw(x.shape, x.dtype, **layer.arguments(training)) for layer in others[1:]]
             epilogue = Epilogue(dropped[0].rate, dropped[0].key) if dropped else Epilogue()
             together: Callable[..., tuple[Array, Any]] = norm.forward
@@ -224,9 +227,9 @@ class Sequential:
     def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, list[Any]]:
         """Return the scores of `x` and the caches of all layers, for `backward`.
 
-        A norm, the ReLU after it and the dropout after that are one pass over memory, where compiled loops serve the
-        type. The results are those of the layers one by one (after dropout within one unit in the last place); the
-        cache of such a ReLU is None, since the norm's says enough.
+        A norm, the ReLU after it and the dropout after that are one pass over memory where arrays are large and compiled
+        loops serve their type. The results are those of the layers one by one (after dropout within one unit in the
+        last place); the cache of such a ReLU is None, since the norm's says enough.
 
         Parameters
         ----------

@@ -214,7 +214,7 @@ def forward(
         shape=(1, math.prod(features)),
         epilogue=epilogue,
         added=residual,
-        total=total,
+        total=total if residual is not None else None,
     )
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)

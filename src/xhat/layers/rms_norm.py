@@ -193,7 +193,7 @@ def forward(
             centred=False,
             epilogue=epilogue,
             added=residual,
-            total=total,
+            total=total if residual is not None else None,
         )
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
         cache = Cache(total, gamma, statistics.var.reshape(kept), statistics.rstd.reshape(kept), axes)
