@@ -227,9 +227,9 @@ class Sequential:
     def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, list[Any]]:
         """Return the scores of `x` and the caches of all layers, for `backward`.
 
-        A norm, the ReLU after it and the dropout after that are one pass over memory where arrays are large and compiled
-        loops serve their type. The results are those of the layers one by one (after dropout within one unit in the
-        last place); the cache of such a ReLU is None, since the norm's says enough.
+        A norm, the ReLU after it and the dropout after that are one pass over memory, where arrays are large and
+        compiled loops serve their type. The results are those of the layers one by one (after dropout within one unit
+        in the last place); the cache of such a ReLU is None, since the norm's says enough.
 
         Parameters
         ----------
