@@ -241,8 +241,8 @@ def as_saved_shape(who: str, name: str, value: object, ndim: int | None, advice:
     return sizes
 
 
-def as_epilogue(who: str, epilogue: object, dtype: Dtype, in_order: bool = True) -> fused.Epilogue | None:
-    """Return what is to follow a norm in the same pass over memory, if anything."""
+def as_epilogue(who: str, epilogue: object, x: Array) -> fused.Epilogue | None:
+    """Return what is to follow a norm of x in the same pass over memory, if anything. The view x has its rows last."""
     if epilogue is None:
         return None
     if type(epilogue) is not fused.Epilogue:
@@ -250,12 +250,12 @@ def as_epilogue(who: str, epilogue: object, dtype: Dtype, in_order: bool = True)
             f"{who}: expected epilogue as kernels.fused.Epilogue, got {type(epilogue).__name__}. "
             "Give Epilogue() for ReLU, or Epilogue(rate, key) for dropout after it."
         )
-    if not fused.serves(dtype):
+    if not fused.serves(x.dtype):
         raise TypeError(
-            f"{who}: expected float32 or float64 and compiled loops for an epilogue, got {dtype} and the variant "
+            f"{who}: expected float32 or float64 and compiled loops for an epilogue, got {x.dtype} and the variant "
             f"{kernels.variant()!r}. Call relu.forward and dropout.forward on y instead."
         )
-    if not in_order:
+    if not x.flags.c_contiguous:
         raise ValueError(
             f"{who}: expected rows that follow one another in memory for an epilogue, got others. "
             "Normalize over the last axes, with the channels along axis 1."

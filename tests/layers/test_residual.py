@@ -8,7 +8,16 @@ import xhat
 from xhat import kernels
 
 NORMS = [xhat.layer_norm, xhat.rms_norm]
-SHAPES = [((5, 7), -1), ((2, 3, 8), -1), ((3, 4, 5), (1, 2)), ((4, 6), 0), ((3, 1), -1), ((0, 3), -1), ((70, 1031), -1)]
+SHAPES = [
+    ((5, 7), -1),
+    ((2, 3, 8), -1),
+    ((3, 4, 5), (1, 2)),
+    ((4, 6), 0),
+    ((1, 4), 0),
+    ((3, 1), -1),
+    ((0, 3), -1),
+    ((70, 1031), -1),
+]
 
 
 @pytest.fixture(params=sorted({"reference", kernels.VARIANTS[-1]}))

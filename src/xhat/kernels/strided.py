@@ -65,7 +65,7 @@ def rows_forward(
         statistics = kernels.rows_forward(*given, centred=centred)
     else:
         if added is not None and total is not None:
-            added = added.reshape(rows.shape if added.shape == x.shape else -1)
+            added = added.reshape(rows.shape if added.size == rows.size else -1)
             total = total.reshape(rows.shape)
         statistics = fused.rows_forward(*given, centred=centred, epilogue=epilogue, added=added, total=total)
     _put_back(rows, out)

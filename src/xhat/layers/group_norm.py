@@ -192,8 +192,8 @@ def forward(
     given = x, gamma, beta
     x, groups, axis, gamma, beta = _inputs(who, "", x, gamma, beta, groups, channel_axis)
     eps = as_eps(who, eps)
-    epilogue = as_epilogue(who, epilogue, x.dtype, axis == 1)
     blocks = blocks_of(x, groups, axis)
+    epilogue = as_epilogue(who, epilogue, blocks)
     if x.size and math.prod(blocks.shape[2:]) == 1:
         raise ValueError(
             f"{who}: expected at least 2 values per group, got 1 in x of shape {x.shape} with {groups} groups. "
@@ -268,7 +268,7 @@ def backward(dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, o
             for name in kernels.Statistics._fields
         )
     )
-    epilogue = as_epilogue(who, epilogue, x.dtype, axis == 1)
+    epilogue = as_epilogue(who, epilogue, blocks)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
 

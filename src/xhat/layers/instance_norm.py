@@ -187,8 +187,8 @@ def forward(
     given = x, gamma, beta
     x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
-    epilogue = as_epilogue(who, epilogue, x.dtype, axis == 1)
     maps = np.moveaxis(x, axis, 1)
+    epilogue = as_epilogue(who, epilogue, maps)
     if x.size and math.prod(maps.shape[2:]) == 1:
         raise ValueError(
             f"{who}: expected at least 2 values per channel of a sample, got 1 in x of shape {x.shape}. "
@@ -253,7 +253,7 @@ def backward(dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, o
             for name in kernels.Statistics._fields
         )
     )
-    epilogue = as_epilogue(who, epilogue, x.dtype, axis == 1)
+    epilogue = as_epilogue(who, epilogue, maps)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
 

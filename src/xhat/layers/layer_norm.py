@@ -190,7 +190,7 @@ def forward(
     gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
     beta = None if beta is None else as_parameter(who, "beta", beta, features, advice)
     eps = as_eps(who, eps)
-    epilogue = as_epilogue(who, epilogue, x.dtype, is_last(axes, x.ndim))
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     y = as_output(who, out, x.shape, x.dtype, *given)
     total = x
     if residual is not None:
@@ -274,7 +274,7 @@ def backward(
     statistics = kernels.Statistics(
         *(as_statistic(who, f"cache.{name}", getattr(cache, name), kept, advice) for name in kernels.Statistics._fields)
     )
-    epilogue = as_epilogue(who, epilogue, x.dtype, is_last(axes, x.ndim))
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     dy = as_gradient(who, dy, x.shape, x.dtype)
     also = None if also is None else as_gradient(who, also, x.shape, x.dtype, "also")
     dx = as_output(who, out, x.shape, x.dtype, *given)
@@ -321,11 +321,6 @@ def features_last(values: Array, axes: tuple[int, ...]) -> Array:
     return values.transpose(*(i for i in range(values.ndim) if i not in axes), *axes)
 
 
-def is_last(axes: tuple[int, ...], ndim: int) -> bool:
-    """Tell whether these are the last axes of an array, so that its rows follow one another in memory."""
-    return axes[0] == ndim - len(axes)
-
-
 def as_residual(who: str, residual: ArrayLike, x: Array, axes: tuple[int, ...]) -> Array:
     """Return what is added to x, in its type: of its shape, or laid along the normalized axes."""
     values = as_values(who, "residual", residual)
@@ -342,7 +337,7 @@ def as_residual(who: str, residual: ArrayLike, x: Array, axes: tuple[int, ...]) 
 
 def adds(x: Array, axes: tuple[int, ...]) -> bool:
     """Tell whether a loop adds on its way over the rows."""
-    return fused.serves(x.dtype) and is_last(axes, x.ndim)
+    return fused.serves(x.dtype) and features_last(x, axes).flags.c_contiguous
 
 
 def added(x: Array, other: Array, out: Array) -> Array:

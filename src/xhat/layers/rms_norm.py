@@ -42,7 +42,7 @@ from xhat.checks import (
 from xhat.core import Case, Layer, Op
 from xhat.kernels import memory, small, strided
 from xhat.kernels.fused import Epilogue
-from xhat.layers.layer_norm import added, adds, as_residual, features_last, is_last, parameter_shape, sorted_axes
+from xhat.layers.layer_norm import added, adds, as_residual, features_last, parameter_shape, sorted_axes
 
 
 class Cache(NamedTuple):
@@ -173,7 +173,7 @@ def forward(
     advice = "Give gamma the shape of the normalized axes of x."
     gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
     eps = as_eps(who, eps)
-    epilogue = as_epilogue(who, epilogue, x.dtype, is_last(axes, x.ndim))
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     y = as_output(who, out, x.shape, x.dtype, *given)
     total = x
     if residual is not None:
@@ -261,7 +261,7 @@ def backward(
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean_square = as_statistic(who, "cache.mean_square", cache.mean_square, kept, advice)
     rstd = as_statistic(who, "cache.rstd", cache.rstd, kept, advice)
-    epilogue = as_epilogue(who, epilogue, x.dtype, is_last(axes, x.ndim))
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     dy = as_gradient(who, dy, x.shape, x.dtype)
     also = None if also is None else as_gradient(who, also, x.shape, x.dtype, "also")
     dx = as_output(who, out, x.shape, x.dtype, *given)

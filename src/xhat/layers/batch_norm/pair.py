@@ -175,7 +175,7 @@ def forward(
     x, axis, gamma, beta = as_inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
     weights = as_weights(who, "weights", weights, x, axis)
-    epilogue = as_epilogue(who, epilogue, x.dtype)
+    epilogue = as_epilogue(who, epilogue, x)
     if epilogue is not None and (moments is not None or virtual_batch is not None):
         raise ValueError(
             f"{who}: expected an epilogue or a batch in parts, got both. Call relu.forward and dropout.forward on y."
@@ -276,7 +276,7 @@ def apply(
     eps = as_eps(who, eps)
     mean, var = as_fixed(who, mean, var, x.shape[axis : axis + 1])
     weights = as_weights(who, "weights", weights, x, axis)
-    epilogue = as_epilogue(who, epilogue, x.dtype)
+    epilogue = as_epilogue(who, epilogue, x)
     y = as_output(who, out, x.shape, x.dtype, *given)
     return y, compute.apply_fixed(x, axis, gamma, beta, mean, var, eps, weights, y, epilogue)
 
@@ -433,7 +433,7 @@ def backward(
         x, given = kept.x, (dy, *cache)
         sums = None if sums is None else as_sums(who, sums, kept.mean.shape)
         check_whole(who, kept, sums)
-    epilogue = as_epilogue(who, epilogue, x.dtype)
+    epilogue = as_epilogue(who, epilogue, x)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
     if isinstance(kept, FixedCache):
