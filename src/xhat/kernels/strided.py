@@ -98,7 +98,8 @@ def rows_backward(
     out : numpy.ndarray
         Shape and type of x, any strides. Receives dx.
     beta, epilogue, also
-        As `fused.rows_backward` takes them, where it serves the type; `also` has the shape of x.
+        As `fused.rows_backward` takes them, where it serves the type; `also` of any shape with as many numbers, and
+        C-contiguous, as x and out must be then.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def rows_backward(
             shape=shape,
             centred=centred,
             epilogue=epilogue,
-            also=None if also is None else _matrix(also, kept),
+            also=None if also is None else also.reshape(rows.shape),
         )
     _put_back(rows, out)
     return dgamma, dbeta
