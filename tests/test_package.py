@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "core": {"checks"},
     "graph": set(),
     "layers": {"checks", "core", "graph", "kernels"},
-    "networks": {"checks", "core", "layers"},
+    "networks": {"checks", "core", "kernels", "layers"},
     "training": {"checks", "core", "kernels", "layers", "networks"},
     "verify": {"checks", "core", "layers", "networks"},
     "cs231n": {"checks", "layers", "training", "datasets"},

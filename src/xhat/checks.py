@@ -15,7 +15,8 @@ from typing import Any, TypeAlias, TypeGuard, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from xhat.kernels import memory
+from xhat import kernels
+from xhat.kernels import fused, memory
 
 Array: TypeAlias = NDArray[Any]
 Dtype: TypeAlias = np.dtype[Any]
@@ -44,14 +45,14 @@ def as_values(who: str, name: str, x: ArrayLike) -> Array:
     return np.require(values, values.dtype.newbyteorder("="), ["C", "A"])
 
 
-def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype) -> Array:
-    """Return the gradient `dy` that arrives from above, which must have the output's `shape`."""
+def as_gradient(who: str, dy: ArrayLike, shape: tuple[int, ...], dtype: Dtype, name: str = "dy") -> Array:
+    """Return a gradient that arrives from above, which must have the output's `shape`."""
     if _is_ready(dy) and dy.shape == shape and dy.dtype == dtype:
         return dy
-    values = as_values(who, "dy", dy)
+    values = as_values(who, name, dy)
     if values.shape != shape:
         raise ValueError(
-            f"{who}: expected dy of shape {shape}, got {values.shape}. "
+            f"{who}: expected {name} of shape {shape}, got {values.shape}. "
             "Pass on the gradient of the output, which has the output's shape."
         )
     with np.errstate(over="ignore"):  # too large for the type is Inf, as everywhere
@@ -238,6 +239,38 @@ def as_saved_shape(who: str, name: str, value: object, ndim: int | None, advice:
     if ndim is not None and len(sizes) != ndim:
         raise ValueError(f"{who}: expected {name} of {ndim} sizes, got {sizes}. {advice}")
     return sizes
+
+
+def as_epilogue(who: str, epilogue: object, x: Array) -> fused.Epilogue | None:
+    """Return what is to follow a norm of x in the same pass over memory, if anything. The view x has its rows last."""
+    if epilogue is None:
+        return None
+    if type(epilogue) is not fused.Epilogue:
+        raise TypeError(
+            f"{who}: expected epilogue as kernels.fused.Epilogue, got {type(epilogue).__name__}. "
+            "Give Epilogue() for ReLU, or Epilogue(rate, key) for dropout after it."
+        )
+    if not fused.serves(x.dtype):
+        raise TypeError(
+            f"{who}: expected float32 or float64 and compiled loops for an epilogue, got {x.dtype} and the variant "
+            f"{kernels.variant()!r}. Call relu.forward and dropout.forward on y instead."
+        )
+    if not x.flags.c_contiguous:
+        raise ValueError(
+            f"{who}: expected rows that follow one another in memory for an epilogue, got others. "
+            "Normalize over the last axes, with the channels along axis 1."
+        )
+    rate = as_real(who, "epilogue.rate", epilogue.rate, 0.0, 1.0, "The rate is the share that is dropped.")
+    return fused.Epilogue(rate, as_key(who, "epilogue.key", epilogue.key, "A layer draws it with dropout.draw_key."))
+
+
+def as_key(who: str, name: str, key: object, advice: str) -> int:
+    """Return a key of random numbers: 64 bits."""
+    if not _is_whole(key):
+        raise TypeError(f"{who}: expected {name} as an integer, got {type(key).__name__}. {advice}")
+    if not 0 <= key < 1 << 64:
+        raise ValueError(f"{who}: expected {name} from 0 to 2**64 - 1, got {key}. {advice}")
+    return int(key)
 
 
 def as_generator(who: str, rng: object) -> np.random.Generator:

@@ -76,6 +76,13 @@ class Layer:
         """Return the Op that serves."""
         return self.ops[0] if training else self.ops[1]
 
+    def fuses(self, training: bool) -> bool:
+        """Return whether ReLU and dropout may follow in the same pass over memory.
+
+        Then `forward`, and the backward of its Op, take `epilogue`: a `kernels.fused.Epilogue`, or None.
+        """
+        return False
+
     def arguments(self, training: bool) -> dict[str, Any]:
         """Return everything but `x` that the Op's forward is called with."""
         return dict(self.parameters)

@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from xhat.checks import Array, as_choice, as_count, as_generator, as_parameter_dtype, as_real, as_values
 from xhat.core import Layer, Loss
-from xhat.layers import LAYERS, LOSSES, batch_norm
+from xhat.kernels import fused
+from xhat.kernels.fused import Epilogue
+from xhat.layers import LAYERS, LOSSES, batch_norm, dropout
 from xhat.layers.affine import Affine
 from xhat.layers.batch_norm import BatchNorm, RunningStatistics
 from xhat.layers.conv import Conv2d
@@ -49,12 +51,67 @@ _PRODUCTS: dict[type[Layer], _Outputs] = {Affine: _Outputs(1, (1, -1)), Conv2d: 
 
 _EVALUATION_BATCH = 1024
 
+_SMALL = 1 << 18
+"""Bytes up to which a norm is one native call (`kernels.small`) and its layers are quicker one by one."""
+
 
 class Evaluation(NamedTuple):
     """How good a network is on some data: its loss, and its score (accuracy, or R² for numbers)."""
 
     loss: float
     score: float
+
+
+class _Step(NamedTuple):
+    """Layers that are run together: one, or a norm with the ReLU, and perhaps the dropout, that follow it."""
+
+    first: int  # the place of the first in the network
+    layers: tuple[Layer, ...]
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, list[Any]]:
+        """Return the output of the last layer, and a cache for each; None for a ReLU that was done with its norm."""
+        norm, *others = self.layers
+        if others and x.nbytes > _SMALL and norm.fuses(training) and fused.serves(x.dtype):
+            dropped = [dropout.draw(x.shape, x.dtype, **layer.arguments(training)) for layer in others[1:]]
+            epilogue = Epilogue(dropped[0].rate, dropped[0].key) if dropped else Epilogue()
+            together: Callable[..., tuple[Array, Any]] = norm.forward
+            y, cache = together(x, training=training, epilogue=epilogue)
+            return y, [cache, None, *dropped]
+        caches: list[Any] = []
+        for layer in self.layers:
+            x, cache = layer.forward(x, training=training)
+            caches.append(cache)
+        return x, caches
+
+    def backward(self, dy: Array, caches: Sequence[Any]) -> tuple[Array, dict[str, Array]]:
+        """Return the gradient for x, and those of all parameters by place and name."""
+        if len(caches) > 1 and caches[1] is None:
+            norm, epilogue = self.layers[0], Epilogue()
+            if len(caches) > 2:
+                dy, key, rate = dropout.as_dropped(dy, caches[2])
+                epilogue = Epilogue(rate, key)
+            return self._told(0, norm.ops[0].backward(dy, caches[0], epilogue=epilogue))
+        gradients: dict[str, Array] = {}
+        for i in reversed(range(len(self.layers))):
+            dy, found = self._told(i, self.layers[i].backward(dy, caches[i]))
+            gradients |= found
+        return dy, gradients
+
+    def _told(self, i: int, grads: Any) -> tuple[Array, dict[str, Array]]:
+        names = self.layers[i].parameters
+        return grads.dx, {f"{self.first + i}.{name}": getattr(grads, f"d{name}") for name in names}
+
+
+def _steps(layers: Sequence[Layer]) -> Iterator[_Step]:
+    """Cut layers into steps. What derives from a known layer may compute something else, and runs alone."""
+    first = 0
+    while first < len(layers):
+        kinds = [type(layer) for layer in layers[first : first + 3]]
+        count = 1
+        if kinds[0] in LAYERS and kinds[0].fuses is not Layer.fuses and kinds[1:2] == [ReLU]:
+            count = 3 if kinds[2:] == [Dropout] else 2
+        yield _Step(first, tuple(layers[first : first + count]))
+        first += count
 
 
 class Sequential:
@@ -100,23 +157,34 @@ class Sequential:
         features: Sequence[str] | None = None,
     ) -> None:
         try:
-            self.layers = tuple(layers)
+            given = tuple(layers)
         except TypeError:
             raise TypeError(
                 f"Sequential: expected layers as a list, got {type(layers).__name__}. Give one such as [xhat.ReLU()]."
             ) from None
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(given):
             if not isinstance(layer, Layer):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(
                     f"Sequential: expected layers of type xhat.core.Layer, got {type(layer).__name__} at place {i}. "
                     "Give instances such as xhat.ReLU()."
                 )
-        if len({id(layer) for layer in self.layers}) < len(self.layers):
+        if len({id(layer) for layer in given}) < len(given):
             raise ValueError("Sequential: expected different layers, got one of them twice. Make a second one like it.")
+        self.layers = given
         self.loss_name = as_choice("Sequential", "loss", loss, tuple(LOSSES))
         self.classes = _names("classes", classes)
         self.features = _names("features", features)
         self.notes: dict[str, Any] = {}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, from the input to the scores."""
+        return self._layers
+
+    @layers.setter
+    def layers(self, layers: tuple[Layer, ...]) -> None:
+        self._layers = layers
+        self._steps = tuple(_steps(layers))
 
     @property
     def loss(self) -> Loss:
@@ -159,6 +227,10 @@ class Sequential:
     def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, list[Any]]:
         """Return the scores of `x` and the caches of all layers, for `backward`.
 
+        A norm, the ReLU after it and the dropout after that are one pass over memory, where arrays are large and
+        compiled loops serve their type. The results are those of the layers one by one (after dropout within one unit
+        in the last place); the cache of such a ReLU is None, since the norm's says enough.
+
         Parameters
         ----------
         x : array_like
@@ -169,11 +241,11 @@ class Sequential:
         """
         y = as_values("Sequential.forward", "x", x)
         caches: list[Any] = []
-        for layer in self.layers:
-            if layer.parameters:
+        for step in self._steps:
+            if step.layers[0].parameters:
                 y = y.astype(self.dtype, copy=False)
-            y, cache = layer.forward(y, training=training)
-            caches.append(cache)
+            y, made = step.forward(y, training)
+            caches += made
         return y, caches
 
     def backward(self, dscores: ArrayLike, caches: Sequence[Any]) -> tuple[Array, dict[str, Array]]:
@@ -187,10 +259,9 @@ class Sequential:
             )
         gradients: dict[str, Array] = {}
         dx = as_values("Sequential.backward", "dscores", dscores)
-        for i in reversed(range(len(self.layers))):
-            grads = self.layers[i].backward(dx, caches[i])
-            gradients.update({f"{i}.{name}": getattr(grads, f"d{name}") for name in self.layers[i].parameters})
-            dx = grads.dx
+        for step in reversed(self._steps):
+            dx, found = step.backward(dx, caches[step.first : step.first + len(step.layers)])
+            gradients |= found
         return dx, gradients
 
     def loss_and_gradients(

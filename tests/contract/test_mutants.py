@@ -11,8 +11,8 @@ from tests.contract import contract, mutants
 from tests.contract.test_losses import LOSS_JUDGEMENTS, judge_softmax
 from tests.layers.batch_norm.test_parts import judge_parts
 
-from xhat import Conv2d, MaxPool2d, kernels
-from xhat.kernels import convolution, pooling, softmax
+from xhat import Conv2d, Dropout, MaxPool2d, kernels
+from xhat.kernels import convolution, pooling, random, softmax
 from xhat.layers import LAYERS, losses
 
 # Mutants that compute the same: each with the reason.
@@ -161,6 +161,7 @@ def judge_agreement_of(layer):
         (Conv2d, convolution, "backward", 3),
         (MaxPool2d, pooling, "max_forward", 1),
         (MaxPool2d, pooling, "max_backward", 1),
+        (Dropout, random, "dropout", 1),
     ],
 )
 def test_faults_in_another_kernel_are_caught(layer, room, door, count, fault, monkeypatch):

@@ -2,25 +2,30 @@ import numpy as np
 import pytest
 
 import xhat
-from xhat import dropout
+from xhat import dropout, kernels
+from xhat.kernels import random
+
+
+def kept(cache):
+    return random.kept(cache.shape, cache.key, cache.rate)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_share_dropped_and_expected_value(rate):
     x = np.ones(200_000, np.float32)
     y, cache = dropout.forward(x, rate, rng=0)
-    assert abs((~cache.keep).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / x.size)
+    assert abs((~kept(cache)).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / x.size)
     assert abs(y.mean() - 1) < 5 * np.sqrt(rate / (1 - rate) / x.size)
-    assert set(np.unique(y)) == {np.float32(0), np.float32(1) / np.float32(1 - rate)}
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / (1 - rate))}
 
 
 def test_what_is_dropped_leaves_no_trace():
     x = np.full(100, np.inf)
     x[::2] = np.nan
     y, cache = dropout.forward(x, 0.5, rng=0)
-    assert (y[~cache.keep] == 0).all()
-    assert not np.isfinite(y[cache.keep]).any()
-    assert (dropout.backward(np.full(100, np.nan), cache).dx[~cache.keep] == 0).all()
+    assert (y[~kept(cache)] == 0).all()
+    assert not np.isfinite(y[kept(cache)]).any()
+    assert (dropout.backward(np.full(100, np.nan), cache).dx[~kept(cache)] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -41,7 +46,36 @@ def test_a_generator_advances_and_a_seed_repeats():
     assert np.array_equal(dropout.forward(x, 0.5, 1)[0], first)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_type_and_way_drops_the_same(dtype):
+    x = np.ones((7, 11, 3), dtype)
+    y, cache = dropout.forward(x, 0.3, rng=5)
+    dx = dropout.backward(x, cache).dx
+    with kernels.use("reference"):
+        plain, _ = dropout.forward(x, 0.3, rng=5)
+    for got in (y, dx, plain, dropout.forward(x.T.copy().T, 0.3, rng=5)[0]):
+        assert np.array_equal(got != 0, kept(cache))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_a_rate_of_zero_draws_nothing(rate):
+    rng = np.random.default_rng(1)
+    before = rng.bit_generator.state
+    dropout.forward(np.ones(3), rate, rng)
+    assert (rng.bit_generator.state == before) == (rate == 0)
+
+
+def forged(**changes):
+    return dropout.forward(np.ones(3), 0.5, 0)[1]._replace(**changes)
+
+
 WRONG = [
+    (lambda: dropout.backward(np.ones(3), forged(key=1 << 64)), ValueError,
+     "dropout.backward: expected cache.key from 0 to 2**64 - 1, got 18446744073709551616. Pass on the cache that forward returned."),
+    (lambda: dropout.backward(np.ones(3), forged(key=-1)), ValueError,
+     "dropout.backward: expected cache.key from 0 to 2**64 - 1, got -1. Pass on the cache that forward returned."),
+    (lambda: dropout.backward(np.ones(3), forged(key=None)), TypeError,
+     "dropout.backward: expected cache.key as an integer, got NoneType. Pass on the cache that forward returned."),
     (lambda: dropout.forward(np.ones(3), 1.5, 0), ValueError,
      "dropout.forward: expected rate >= 0 and at most 1, got 1.5. The rate is the share that is dropped: 0 drops nothing, 1 everything."),
     (lambda: dropout.forward(np.ones(3), float("nan"), 0), ValueError,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tests.contract.contract import MESSAGE
-from tests.peers.suite import NotExpressibleError, Outcome, difference, replay, require
+from tests.peers.suite import NotExpressibleError, Outcome, difference, replayed, require
 
 import xhat
 
@@ -180,8 +180,14 @@ def dropout(input, p=0.5, training=True, inplace=False):
     rate = p if training else 0.0
     torch.manual_seed(42)  # as OpInfo does before it calls
     keep = torch.nn.functional.dropout(torch.ones(input.shape, dtype=torch.float64), rate).numpy() != 0
-    y, cache = xhat.dropout.forward(input, rate, replay(keep))
-    return Answer((y,), lambda dy: {"input": xhat.dropout.backward(dy, cache).dx})
+
+    def backward(dy):
+        with replayed(keep):
+            return {"input": xhat.dropout.backward(dy, cache).dx}
+
+    with replayed(keep):
+        y, cache = xhat.dropout.forward(input, rate, 0)
+    return Answer((y,), backward)
 
 
 def softmax(input, dim, dtype=None):

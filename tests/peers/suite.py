@@ -1,8 +1,14 @@
 """What the suites of others share: the outcome of a case, and when two arrays are the same."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
+
+from xhat import kernels
+from xhat.kernels import random
 
 
 class NotExpressibleError(Exception):
@@ -42,15 +48,11 @@ def difference(what: str, got: Any, true: Any, dtype: Any, floor: float = 0.0) -
     return "" if error <= allowed else f"{what} is off by {error:.1e} where {allowed:.1e} is allowed"
 
 
-def replay(keep: Any) -> np.random.Generator:
-    """Return a generator that draws a dropout mask again that another library drew."""
-
-    class Replay(np.random.Generator):
-        def random(self, shape: Any, dtype: Any) -> Any:
-            assert shape == keep.shape
-            return np.where(keep, 1, -1).astype(dtype)
-
-    return Replay(np.random.PCG64(0))
+@contextmanager
+def replayed(keep: Any) -> Generator[None]:
+    """Let dropout keep what another library kept."""
+    with kernels.use("reference"), mock.patch.object(random, "kept", return_value=keep):
+        yield
 
 
 def log_probabilities(scores: Any, softmax_cross_entropy: Any) -> Any:

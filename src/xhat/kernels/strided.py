@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from xhat import kernels
-from xhat.kernels import Entries, Numbers, Statistics, memory
+from xhat.kernels import Entries, Numbers, Statistics, fused, memory
 
 
 def rows_forward(
@@ -24,6 +24,9 @@ def rows_forward(
     kept: int,
     shape: tuple[int, int],
     centred: bool = True,
+    epilogue: fused.Epilogue | None = None,
+    added: Numbers | None = None,
+    total: Numbers | None = None,
 ) -> Statistics:
     """Normalize each row into `out`.
 
@@ -41,6 +44,10 @@ def rows_forward(
         How many axes number the rows.
     shape : tuple of int
         (groups, entries), as `kernels.rows_forward` takes gamma and beta.
+    epilogue : Epilogue or None
+        What follows, where `fused` serves the type. Dropout goes by places in the matrix of rows.
+    added, total : numpy.ndarray or None
+        As `fused.rows_forward` takes them, of any shape with as many numbers; C-contiguous, as x and out must be then.
 
     Returns
     -------
@@ -53,9 +60,14 @@ def rows_forward(
         As `kernels.rows_forward`.
     """
     rows = _room(out, kept)
-    statistics = kernels.rows_forward(
-        _matrix(x, kept), _lines(gamma, shape), _lines(beta, shape), eps, rows, centred=centred
-    )
+    given = _matrix(x, kept), _lines(gamma, shape), _lines(beta, shape), eps, rows
+    if epilogue is None and added is None:
+        statistics = kernels.rows_forward(*given, centred=centred)
+    else:
+        if added is not None and total is not None:
+            added = added.reshape(rows.shape if added.size == rows.size else -1)
+            total = total.reshape(rows.shape)
+        statistics = fused.rows_forward(*given, centred=centred, epilogue=epilogue, added=added, total=total)
     _put_back(rows, out)
     return Statistics(*(values.reshape(x.shape[:kept]) for values in statistics))
 
@@ -69,6 +81,9 @@ def rows_backward(
     *,
     shape: tuple[int, int],
     centred: bool = True,
+    beta: Numbers | None = None,
+    epilogue: fused.Epilogue | None = None,
+    also: Numbers | None = None,
 ) -> tuple[Entries, Entries]:
     """Write the gradient of x into `out` and return those of gamma and beta.
 
@@ -82,6 +97,9 @@ def rows_backward(
         As `rows_forward` returned them: one axis for each that numbers the rows.
     out : numpy.ndarray
         Shape and type of x, any strides. Receives dx.
+    beta, epilogue, also
+        As `fused.rows_backward` takes them, where it serves the type; `also` of any shape with as many numbers, and
+        C-contiguous, as x and out must be then.
 
     Returns
     -------
@@ -96,11 +114,23 @@ def rows_backward(
     kept = statistics.rstd.ndim
     flat = Statistics(*(values.reshape(-1) for values in statistics))
     rows = _room(out, kept)
-    gradients = kernels.rows_backward(
-        _matrix(dy, kept), _matrix(x, kept), _lines(gamma, shape), flat, rows, shape=shape, centred=centred
-    )
+    matrices = _matrix(dy, kept), _matrix(x, kept)
+    if epilogue is None and also is None:
+        dgamma, dbeta = kernels.rows_backward(*matrices, _lines(gamma, shape), flat, rows, shape=shape, centred=centred)
+    else:
+        dgamma, dbeta, _ = fused.rows_backward(
+            *matrices,
+            _lines(gamma, shape),
+            _lines(beta, shape),
+            flat,
+            rows,
+            shape=shape,
+            centred=centred,
+            epilogue=epilogue,
+            also=None if also is None else also.reshape(rows.shape),
+        )
     _put_back(rows, out)
-    return gradients
+    return dgamma, dbeta
 
 
 def _matrix_shape(shape: tuple[int, ...], kept: int) -> tuple[int, int]:

@@ -5,6 +5,8 @@
 Dividing by the share that is kept leaves the expected value of y at x, so prediction needs no scaling: there
 the layer passes x on.
 
+What is kept follows from a key and each number's place (`xhat.kernels.random`), so the key is saved instead of a mask.
+
 Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014, "Dropout", JMLR 15, section 10
 (scaling in training, "inverted" dropout). Derivation: docs/dropout.md
 """
@@ -17,19 +19,38 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_generator, as_gradient, as_mask, as_parameter_dtype, as_real, as_values, check_cache
+from xhat import kernels
+from xhat.checks import (
+    Array,
+    as_generator,
+    as_gradient,
+    as_key,
+    as_parameter_dtype,
+    as_real,
+    as_saved_shape,
+    as_values,
+    check_cache,
+)
 from xhat.core import Case, Layer, Op
+from xhat.kernels import random
 from xhat.kernels.elementwise import masked
 
+_CACHE = "Pass on the cache that forward returned."
 _RATE = "The rate is the share that is dropped: 0 drops nothing, 1 everything."
 
 
 class Cache(NamedTuple):
     """What backward needs."""
 
-    keep: Array  # bool, shape of x
+    key: int  # says, with the rate, what is kept
     rate: float
+    shape: tuple[int, ...]  # of x
     dtype: np.dtype[Any]  # of x
+
+    @property
+    def keep(self) -> Array:
+        """What is kept: bool, in the shape of x."""
+        return random.kept(self.shape, self.key, self.rate)
 
 
 class Grads(NamedTuple):
@@ -38,22 +59,31 @@ class Grads(NamedTuple):
     dx: Array  # shape of x
 
 
-def draw_keep(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> Array:
-    """Return which entries stay: each with probability 1 - rate, on its own. A rate of 0 draws nothing."""
-    return np.asarray(rng.random(shape, np.float32) >= rate) if rate > 0 else np.ones(shape, np.bool_)
+def draw_key(rate: float, rng: np.random.Generator) -> int:
+    """Return a key of 64 bits. A rate of 0 draws nothing."""
+    return int(rng.integers(1 << 64, dtype=np.uint64)) if rate > 0 else 0
+
+
+def draw(shape: tuple[int, ...], dtype: np.dtype[Any], rate: float, rng: np.random.Generator) -> Cache:
+    """Return a cache for an x of this shape and type, with a key of its own."""
+    return Cache(draw_key(rate, rng), rate, shape, dtype)
 
 
 def reference_forward(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Cache]:
     """Scale what is kept, drop the rest."""
-    keep = draw_keep(x.shape, rate, rng)
-    share = (1 - rate) or 1  # where all is dropped there is nothing to scale
-    return np.where(keep, x, 0) / share, Cache(keep, rate, x.dtype)
+    cache = draw(x.shape, x.dtype, rate, rng)
+    return scaled(x, cache), cache
 
 
 def reference_backward(dy: Array, cache: Cache) -> Grads:
     """Scale the gradient of what was kept, drop the rest."""
-    share = (1 - cache.rate) or 1
-    return Grads(dx=np.where(cache.keep, dy, 0) / share)
+    return Grads(dx=scaled(dy, cache))
+
+
+def scaled(values: Array, cache: Cache) -> Array:
+    """Scale what is kept, drop the rest: values, or gradients."""
+    share = (1 - cache.rate) or 1  # where all is dropped there is nothing to scale
+    return np.where(cache.keep, values, 0) / share
 
 
 def forward(x: ArrayLike, rate: float, rng: int | np.random.Generator) -> tuple[Array, Cache]:
@@ -66,7 +96,7 @@ def forward(x: ArrayLike, rate: float, rng: int | np.random.Generator) -> tuple[
     rate : float
         Share that is dropped, in [0, 1]; no unit. (Others call the share kept, or this one, `p`.)
     rng : int or numpy.random.Generator
-        Draws the mask. A generator advances.
+        Draws the key of the mask. A generator advances.
 
     Returns
     -------
@@ -86,14 +116,14 @@ def forward(x: ArrayLike, rate: float, rng: int | np.random.Generator) -> tuple[
     --------
     >>> import numpy as np, xhat
     >>> y, cache = xhat.dropout.forward(np.ones(6), rate=0.5, rng=0)
-    >>> print(y, cache.keep.mean())
-    [2. 2. 2. 0. 0. 0.] 0.5
+    >>> print(y)
+    [2. 2. 2. 2. 0. 0.]
     """
     who = "dropout.forward"
     x = as_values(who, "x", x)
     rate = as_real(who, "rate", rate, 0.0, 1.0, _RATE)
-    keep = draw_keep(x.shape, rate, as_generator(who, rng))
-    return _scale(x, keep, rate), Cache(keep, rate, x.dtype)
+    cache = draw(x.shape, x.dtype, rate, as_generator(who, rng))
+    return _scale(x, cache.key, rate), cache
 
 
 def backward(dy: ArrayLike, cache: Cache) -> Grads:
@@ -116,16 +146,28 @@ def backward(dy: ArrayLike, cache: Cache) -> Grads:
     TypeError, ValueError
         If `dy` or what was saved does not have the type and shape that `forward` gave it.
     """
+    dy, key, rate = as_dropped(dy, cache)
+    return Grads(_scale(dy, key, rate))
+
+
+def as_dropped(dy: ArrayLike, cache: Cache) -> tuple[Array, int, float]:
+    """Return a gradient that fits the cache, and the key and rate in it, each judged."""
     who = "dropout.backward"
     check_cache(who, cache, Cache)
-    keep = as_mask(who, "cache.keep", cache.keep, "Pass on the cache that forward returned.")
+    key = as_key(who, "cache.key", cache.key, _CACHE)
     rate = as_real(who, "cache.rate", cache.rate, 0.0, 1.0, _RATE)
+    shape = as_saved_shape(who, "cache.shape", cache.shape, None, _CACHE)
     dtype = as_parameter_dtype(who, cache.dtype)
-    return Grads(_scale(as_gradient(who, dy, keep.shape, dtype), keep, rate))
+    return as_gradient(who, dy, shape, dtype), key, rate
 
 
-def _scale(values: Array, keep: Array, rate: float) -> Array:
+def _scale(values: Array, key: int, rate: float) -> Array:
     """Return values / (1 - rate) where kept, else 0: a dropped Inf or NaN leaves no trace."""
+    if kernels.serves_wide(values.dtype):
+        out = np.empty_like(values)
+        random.dropout(values, key, rate, out)
+        return out
+    keep = random.kept(values.shape, key, rate)
     with np.errstate(all="ignore"):
         return masked(values / values.dtype.type(1 - rate or 1), keep)  # where all is dropped there is nothing to scale
 
@@ -170,11 +212,11 @@ class Dropout(Layer):
         yield Case(cls(0.0, rng=0), x=np.array([1.0, -2.0]), y=[1, -2], dy=[3, 4], dx=[3, 4])
         yield Case(cls(0.4, rng=0), x=np.array([1.0, -2.0]), training=False, y=[1, -2], dy=[3, 4], dx=[3, 4])
         yield Case(cls(1.0, rng=0), x=np.array([1.0, -2.0]), y=[0, 0], dy=[3, 4], dx=[0, 0])
-        # default_rng(0) keeps the first three of six at rate 0.5
+        # the key that default_rng(0) draws keeps the first four of six at rate 0.5
         yield Case(
             cls(0.5, rng=0),
             x=np.arange(1.0, 7.0),
-            y=[2, 4, 6, 0, 0, 0],
+            y=[2, 4, 6, 8, 0, 0],
             dy=np.ones(6),
-            dx=[2, 2, 2, 0, 0, 0],
+            dx=[2, 2, 2, 2, 0, 0],
         )

@@ -29,6 +29,7 @@ from xhat.checks import (
     Array,
     as_axis,
     as_count,
+    as_epilogue,
     as_eps,
     as_flag,
     as_gradient,
@@ -43,6 +44,7 @@ from xhat.checks import (
 )
 from xhat.core import Case, Layer, Op
 from xhat.kernels import small, strided
+from xhat.kernels.fused import Epilogue
 
 
 class Cache(NamedTuple):
@@ -125,6 +127,7 @@ def forward(
     groups: int,
     eps: float = 1e-5,
     channel_axis: int = 1,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Give every group of channels of every sample mean 0 and variance 1, then scale and shift each channel.
@@ -142,6 +145,9 @@ def forward(
         Added to the variance; unit of x². With 0, a group whose values are all equal gives beta.
     channel_axis : int
         1 for (N, C, ...), -1 for channels last, 0 for features x samples.
+    epilogue : kernels.fused.Epilogue, optional
+        What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
+        loops and the channels along axis 1; give `backward` the same.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -178,7 +184,7 @@ def forward(
     >>> print(y, cache.mean, cache.var)
     [[-1. 1. -1. 1.]] [[2. 4.]] [[ 1. 16.]]
     """
-    done = small.groups_forward(x, gamma, beta, eps, groups, channel_axis) if out is None else None
+    done = small.groups_forward(x, gamma, beta, eps, groups, channel_axis) if out is epilogue is None else None
     if done is not None:
         return done[0], Cache._make(done[1])
 
@@ -187,6 +193,7 @@ def forward(
     x, groups, axis, gamma, beta = _inputs(who, "", x, gamma, beta, groups, channel_axis)
     eps = as_eps(who, eps)
     blocks = blocks_of(x, groups, axis)
+    epilogue = as_epilogue(who, epilogue, blocks)
     if x.size and math.prod(blocks.shape[2:]) == 1:
         raise ValueError(
             f"{who}: expected at least 2 values per group, got 1 in x of shape {x.shape} with {groups} groups. "
@@ -195,7 +202,14 @@ def forward(
     y = as_output(who, out, x.shape, x.dtype, *given)
     if kernels.serves(x.dtype):
         statistics = strided.rows_forward(
-            blocks, gamma, beta, eps, blocks_of(y, groups, axis), kept=2, shape=blocks.shape[1:3]
+            blocks,
+            gamma,
+            beta,
+            eps,
+            blocks_of(y, groups, axis),
+            kept=2,
+            shape=blocks.shape[1:3],
+            epilogue=epilogue,
         )
     else:
         with np.errstate(all="ignore"):
@@ -205,7 +219,7 @@ def forward(
     return y, Cache(x, gamma, beta, *statistics, groups, axis)
 
 
-def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
+def backward(dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, out: Array | None = None) -> Grads:
     """Return the gradients of `forward`.
 
     Parameters
@@ -214,6 +228,8 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         Gradient of the output, shape of `x`.
     cache : Cache
         From `forward`.
+    epilogue : kernels.fused.Epilogue, optional
+        What `forward` was given; `dy` is then the gradient of what came out of it.
     out : array, optional
         Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -234,7 +250,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     >>> xhat.group_norm.backward(np.array([[3.0, 0.0, 0.0]]), cache).dx.round(9)
     array([[ 1., -1.,  0.]])
     """
-    done = small.groups_backward(dy, *cache) if type(cache) is Cache and out is None else None
+    done = small.groups_backward(dy, *cache) if type(cache) is Cache and out is epilogue is None else None
     if done is not None:
         return Grads._make(done)
 
@@ -252,12 +268,14 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
             for name in kernels.Statistics._fields
         )
     )
+    epilogue = as_epilogue(who, epilogue, blocks)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
 
     if kernels.serves(x.dtype):
         dy, shape = blocks_of(dy, groups, axis), blocks.shape[1:3]
-        dgamma, dbeta = strided.rows_backward(dy, blocks, gamma, statistics, blocks_of(dx, groups, axis), shape=shape)
+        rows = dy, blocks, gamma, statistics, blocks_of(dx, groups, axis)
+        dgamma, dbeta = strided.rows_backward(*rows, shape=shape, beta=beta, epilogue=epilogue)
     else:
         wide = Cache(x.astype(np.float64), gamma, beta, *statistics, groups, axis)
         with np.errstate(all="ignore"):
@@ -400,10 +418,14 @@ class GroupNorm(Layer):
             "channel_axis": self.channel_axis,
         }
 
-    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
+    def fuses(self, training: bool) -> bool:
+        """Return whether ReLU and dropout may follow in the same pass."""
+        return self.channel_axis == 1
+
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         check_channels("GroupNorm", x, self.channels, self.channel_axis)
-        return super().forward(x, training=training)
+        return forward(x, **self.arguments(training), epilogue=epilogue)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

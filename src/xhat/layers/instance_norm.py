@@ -27,6 +27,7 @@ from xhat.checks import (
     Array,
     as_axis,
     as_count,
+    as_epilogue,
     as_eps,
     as_flag,
     as_gradient,
@@ -41,6 +42,7 @@ from xhat.checks import (
 )
 from xhat.core import Case, Layer, Op
 from xhat.kernels import small, strided
+from xhat.kernels.fused import Epilogue
 
 
 class Cache(NamedTuple):
@@ -120,6 +122,7 @@ def forward(
     eps: float = 1e-5,
     channel_axis: int = 1,
     *,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Give every channel of every sample mean 0 and variance 1 over its positions, then scale and shift.
@@ -135,6 +138,9 @@ def forward(
         Added to the variance; unit of x². With 0, a channel whose values are all equal gives beta.
     channel_axis : int
         1 for (N, C, ...), -1 for channels last, 0 for channels first of all.
+    epilogue : kernels.fused.Epilogue, optional
+        What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
+        loops and the channels along axis 1; give `backward` the same.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -173,7 +179,7 @@ def forward(
     [[[-1. 1.]
       [-1. 1.]]] [[2. 4.]] [[ 1. 16.]]
     """
-    done = small.instances_forward(x, gamma, beta, eps, channel_axis) if out is None else None
+    done = small.instances_forward(x, gamma, beta, eps, channel_axis) if out is epilogue is None else None
     if done is not None:
         return done[0], Cache._make(done[1])
 
@@ -182,6 +188,7 @@ def forward(
     x, axis, gamma, beta = _inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
     maps = np.moveaxis(x, axis, 1)
+    epilogue = as_epilogue(who, epilogue, maps)
     if x.size and math.prod(maps.shape[2:]) == 1:
         raise ValueError(
             f"{who}: expected at least 2 values per channel of a sample, got 1 in x of shape {x.shape}. "
@@ -189,8 +196,8 @@ def forward(
         )
     y = as_output(who, out, x.shape, x.dtype, *given)
     if kernels.serves(x.dtype):
-        shape = maps.shape[1], 1
-        statistics = strided.rows_forward(maps, gamma, beta, eps, np.moveaxis(y, axis, 1), kept=2, shape=shape)
+        rows = maps, gamma, beta, eps, np.moveaxis(y, axis, 1)
+        statistics = strided.rows_forward(*rows, kept=2, shape=(maps.shape[1], 1), epilogue=epilogue)
     else:
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, beta, eps, axis)
@@ -199,7 +206,7 @@ def forward(
     return y, Cache(x, gamma, beta, *statistics, axis)
 
 
-def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
+def backward(dy: ArrayLike, cache: Cache, *, epilogue: Epilogue | None = None, out: Array | None = None) -> Grads:
     """Return the gradients of `forward`.
 
     Parameters
@@ -208,6 +215,8 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         Gradient of the output, shape of `x`.
     cache : Cache
         From `forward`.
+    epilogue : kernels.fused.Epilogue, optional
+        What `forward` was given; `dy` is then the gradient of what came out of it.
     out : array, optional
         Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -228,7 +237,7 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     >>> xhat.instance_norm.backward(np.array([[[3.0, 0.0, 0.0]]]), cache).dx.round(9)
     array([[[ 2., -2.,  0.]]])
     """
-    done = small.instances_backward(dy, *cache) if type(cache) is Cache and out is None else None
+    done = small.instances_backward(dy, *cache) if type(cache) is Cache and out is epilogue is None else None
     if done is not None:
         return Grads._make(done)
 
@@ -244,12 +253,13 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
             for name in kernels.Statistics._fields
         )
     )
+    epilogue = as_epilogue(who, epilogue, maps)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
 
     if kernels.serves(x.dtype):
-        dy_maps, dx_maps, shape = np.moveaxis(dy, axis, 1), np.moveaxis(dx, axis, 1), (maps.shape[1], 1)
-        dgamma, dbeta = strided.rows_backward(dy_maps, maps, gamma, statistics, dx_maps, shape=shape)
+        rows = np.moveaxis(dy, axis, 1), maps, gamma, statistics, np.moveaxis(dx, axis, 1)
+        dgamma, dbeta = strided.rows_backward(*rows, shape=(maps.shape[1], 1), beta=beta, epilogue=epilogue)
     else:
         wide = Cache(x.astype(np.float64), gamma, beta, *statistics, axis)
         with np.errstate(all="ignore"):
@@ -353,10 +363,14 @@ class InstanceNorm(Layer):
         """Return what the Op's forward is called with."""
         return {"gamma": None, "beta": None, **self.parameters, "eps": self.eps, "channel_axis": self.channel_axis}
 
-    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
+    def fuses(self, training: bool) -> bool:
+        """Return whether ReLU and dropout may follow in the same pass."""
+        return self.channel_axis == 1
+
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         check_channels("InstanceNorm", x, self.channels, self.channel_axis)
-        return super().forward(x, training=training)
+        return forward(x, **self.arguments(training), epilogue=epilogue)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -28,6 +28,7 @@ from xhat.checks import (
     Array,
     as_axes,
     as_count,
+    as_epilogue,
     as_eps,
     as_gradient,
     as_output,
@@ -40,7 +41,8 @@ from xhat.checks import (
     shape_of,
 )
 from xhat.core import Case, Layer, Op
-from xhat.kernels import small, strided
+from xhat.kernels import fused, memory, small, strided
+from xhat.kernels.fused import Epilogue
 
 
 class Cache(NamedTuple):
@@ -117,6 +119,8 @@ def forward(
     eps: float = 1e-5,
     axis: int | tuple[int, ...] = -1,
     *,
+    residual: ArrayLike | None = None,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Give every sample of `x` mean 0 and variance 1 over the axes `axis`, then scale and shift.
@@ -131,6 +135,13 @@ def forward(
         Added to the variance; unit of x². With 0, a sample whose features are all equal gives beta.
     axis : int or tuple of int
         The axes to normalize over, in any order.
+    residual : array_like, optional
+        Added to `x` first, in its type: what is normalized is their sum, which is kept as `cache.x`. Shape of `x`,
+        or that of the normalized axes: a bias.
+    epilogue : kernels.fused.Epilogue, optional
+        What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
+        loops,
+        the normalized axes last; give `backward` the same.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -165,12 +176,13 @@ def forward(
     >>> print(y, cache.mean, cache.rstd)
     [[-1. 0. 1.]] [[2.]] [[1.]]
     """
-    done = small.rows_forward(x, gamma, beta, eps, axis) if out is None else None
+    plain = out is residual is epilogue is None
+    done = small.rows_forward(x, gamma, beta, eps, axis) if plain else None
     if done is not None:
         return done[0], Cache._make(done[1])
 
     who = "layer_norm.forward"
-    given = x, gamma, beta
+    given = x, gamma, beta, residual
     x = as_values(who, "x", x)
     axes = as_axes(who, "axis", axis, x.ndim)
     features = tuple(x.shape[i] for i in axes)
@@ -178,7 +190,13 @@ def forward(
     gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
     beta = None if beta is None else as_parameter(who, "beta", beta, features, advice)
     eps = as_eps(who, eps)
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     y = as_output(who, out, x.shape, x.dtype, *given)
+    total = x
+    if residual is not None:
+        residual, total = as_residual(who, residual, x, axes), memory.empty(x.shape, x.dtype)
+        if not adds(x, axes):
+            x, residual = added(x, residual, total), None
 
     if not kernels.serves(x.dtype):
         with np.errstate(all="ignore"):
@@ -194,14 +212,24 @@ def forward(
         features_last(y, axes),
         kept=x.ndim - len(axes),
         shape=(1, math.prod(features)),
+        epilogue=epilogue,
+        added=residual,
+        total=total if residual is not None else None,
     )
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean, mean_low, var, rstd = (s.reshape(kept) for s in statistics)
-    check_range(who, x, var, axes, rstd=rstd)
-    return y, Cache(x, gamma, beta, mean, mean_low, var, rstd, axes)
+    check_range(who, total, var, axes, rstd=rstd)
+    return y, Cache(total, gamma, beta, mean, mean_low, var, rstd, axes)
 
 
-def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
+def backward(
+    dy: ArrayLike,
+    cache: Cache,
+    *,
+    also: ArrayLike | None = None,
+    epilogue: Epilogue | None = None,
+    out: Array | None = None,
+) -> Grads:
     """Return the gradients of `forward`.
 
     Parameters
@@ -210,26 +238,32 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         Gradient of the output, shape of `x`.
     cache : Cache
         From `forward`.
+    also : array_like, optional
+        A gradient that arrives at what was normalized, beside the norm: shape of `x`. Added to dx.
+    epilogue : kernels.fused.Epilogue, optional
+        What `forward` was given; `dy` is then the gradient of what came out of it.
     out : array, optional
         Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
 
     Returns
     -------
     Grads
-        `dx` like `x`; `dgamma`, `dbeta` like their parameters, None for a parameter that was None.
+        `dx` like `x`; `dgamma`, `dbeta` like their parameters, None for a parameter that was None. Where there was a
+        residual, `dx` is its gradient too; where that was a bias, the sum of `dx` over the samples is.
 
     Raises
     ------
     TypeError, ValueError
         If `dy` or a saved array does not have the type and shape that `forward` gave it.
     """
-    done = small.rows_backward(dy, *cache) if type(cache) is Cache and out is None else None
+    plain = type(cache) is Cache and out is also is epilogue is None
+    done = small.rows_backward(dy, *cache) if plain else None
     if done is not None:
         return Grads._make(done)
 
     who = "layer_norm.backward"
     check_cache(who, cache, Cache)
-    given = dy, *cache
+    given = dy, also, *cache
     advice = "Pass on the cache that forward returned."
     x = as_values(who, "cache.x", cache.x)
     axes = as_axes(who, "cache.axis", cache.axis, x.ndim)
@@ -240,7 +274,9 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     statistics = kernels.Statistics(
         *(as_statistic(who, f"cache.{name}", getattr(cache, name), kept, advice) for name in kernels.Statistics._fields)
     )
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     dy = as_gradient(who, dy, x.shape, x.dtype)
+    also = None if also is None else as_gradient(who, also, x.shape, x.dtype, "also")
     dx = as_output(who, out, x.shape, x.dtype, *given)
 
     if not kernels.serves(x.dtype):
@@ -256,7 +292,12 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
             kernels.Statistics(*(s.reshape(samples) for s in statistics)),
             features_last(dx, axes),
             shape=(1, math.prod(features)),
+            beta=beta,
+            epilogue=epilogue,
+            also=also if adds(x, axes) else None,
         )
+    if also is not None and not adds(x, axes):
+        added(dx, also, dx)
     with np.errstate(all="ignore"):
         return Grads(
             dx,
@@ -278,6 +319,31 @@ def parameter_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int,
 def features_last(values: Array, axes: tuple[int, ...]) -> Array:
     """Return a view of the array with the normalized axes last."""
     return values.transpose(*(i for i in range(values.ndim) if i not in axes), *axes)
+
+
+def as_residual(who: str, residual: ArrayLike, x: Array, axes: tuple[int, ...]) -> Array:
+    """Return what is added to x, in its type: of its shape, or laid along the normalized axes."""
+    values = as_values(who, "residual", residual)
+    features = tuple(x.shape[i] for i in axes)
+    if values.shape not in (x.shape, features):
+        raise ValueError(
+            f"{who}: expected residual of shape {x.shape} or {features}, got {values.shape}. "
+            "Give it the shape of x, or of the normalized axes of x."
+        )
+    with np.errstate(over="ignore"):
+        values = values.astype(x.dtype, copy=False)
+    return values if values.shape == x.shape else values.reshape(parameter_shape(x.shape, axes))
+
+
+def adds(x: Array, axes: tuple[int, ...]) -> bool:
+    """Tell whether a loop adds on its way over the rows."""
+    return fused.serves(x.dtype) and features_last(x, axes).flags.c_contiguous
+
+
+def added(x: Array, other: Array, out: Array) -> Array:
+    """Write the sum where no loop adds on its way."""
+    with np.errstate(all="ignore"):
+        return np.add(x, other, out=out)
 
 
 OP = Op(forward, backward, reference_forward, reference_backward)
@@ -329,7 +395,11 @@ class LayerNorm(Layer):
         """Return what the Op's forward is called with."""
         return {**self.parameters, "eps": self.eps, "axis": tuple(range(-len(self.features), 0))}
 
-    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
+    def fuses(self, training: bool) -> bool:
+        """Return whether ReLU and dropout may follow in the same pass."""
+        return True
+
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         shape = shape_of("LayerNorm", "x", x)
         if shape[len(shape) - len(self.features) :] != self.features:
@@ -337,7 +407,7 @@ class LayerNorm(Layer):
                 f"LayerNorm: expected x of shape (..., {', '.join(map(str, self.features))}), got {shape}. "
                 "Make the layer with the sizes of the last axes of x."
             )
-        return super().forward(x, training=training)
+        return forward(x, **self.arguments(training), epilogue=epilogue)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -27,6 +27,7 @@ from xhat.checks import (
     Array,
     as_axes,
     as_count,
+    as_epilogue,
     as_eps,
     as_gradient,
     as_output,
@@ -39,8 +40,9 @@ from xhat.checks import (
     shape_of,
 )
 from xhat.core import Case, Layer, Op
-from xhat.kernels import small, strided
-from xhat.layers.layer_norm import features_last, parameter_shape, sorted_axes
+from xhat.kernels import memory, small, strided
+from xhat.kernels.fused import Epilogue
+from xhat.layers.layer_norm import added, adds, as_residual, features_last, parameter_shape, sorted_axes
 
 
 class Cache(NamedTuple):
@@ -100,6 +102,8 @@ def forward(
     eps: float = 1e-5,
     axis: int | tuple[int, ...] = -1,
     *,
+    residual: ArrayLike | None = None,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Scale every sample of `x` to root mean square 1 over the axes `axis`, then by gamma.
@@ -114,6 +118,13 @@ def forward(
         Added to the mean square; unit of x². With 0, a sample of zeros stays one of zeros.
     axis : int or tuple of int
         The axes to normalize over, in any order.
+    residual : array_like, optional
+        Added to `x` first, in its type: what is normalized is their sum, which is kept as `cache.x`. Shape of `x`,
+        or that of the normalized axes: a bias.
+    epilogue : kernels.fused.Epilogue, optional
+        What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
+        loops,
+        the normalized axes last; give `backward` the same.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -148,20 +159,27 @@ def forward(
     >>> print(y, cache.mean_square, cache.rstd)
     [[0.5 1. 1. ]] [[3.]] [[0.5]]
     """
-    done = small.rows_forward(x, gamma, None, eps, axis, centred=False) if out is None else None
+    plain = out is residual is epilogue is None
+    done = small.rows_forward(x, gamma, None, eps, axis, centred=False) if plain else None
     if done is not None:
         y, (saved_x, saved_gamma, _, _, _, *statistics, axes) = done
         return y, Cache._make((saved_x, saved_gamma, *statistics, axes))
 
     who = "rms_norm.forward"
-    given = x, gamma
+    given = x, gamma, residual
     x = as_values(who, "x", x)
     axes = as_axes(who, "axis", axis, x.ndim)
     features = tuple(x.shape[i] for i in axes)
     advice = "Give gamma the shape of the normalized axes of x."
     gamma = None if gamma is None else as_parameter(who, "gamma", gamma, features, advice)
     eps = as_eps(who, eps)
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     y = as_output(who, out, x.shape, x.dtype, *given)
+    total = x
+    if residual is not None:
+        residual, total = as_residual(who, residual, x, axes), memory.empty(x.shape, x.dtype)
+        if not adds(x, axes):
+            x, residual = added(x, residual, total), None
 
     if kernels.serves(x.dtype):
         statistics = strided.rows_forward(
@@ -173,17 +191,27 @@ def forward(
             kept=x.ndim - len(axes),
             shape=(1, math.prod(features)),
             centred=False,
+            epilogue=epilogue,
+            added=residual,
+            total=total if residual is not None else None,
         )
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-        cache = Cache(x, gamma, statistics.var.reshape(kept), statistics.rstd.reshape(kept), axes)
+        cache = Cache(total, gamma, statistics.var.reshape(kept), statistics.rstd.reshape(kept), axes)
     else:
         with np.errstate(all="ignore"):
             y[...], cache = reference_forward(x.astype(np.float64), gamma, eps, axes)
-    check_range(who, x, cache.mean_square, axes, "mean square", cache.rstd)
-    return y, cache._replace(x=x)
+    check_range(who, total, cache.mean_square, axes, "mean square", cache.rstd)
+    return y, cache._replace(x=total)
 
 
-def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
+def backward(
+    dy: ArrayLike,
+    cache: Cache,
+    *,
+    also: ArrayLike | None = None,
+    epilogue: Epilogue | None = None,
+    out: Array | None = None,
+) -> Grads:
     """Return the gradients of `forward`.
 
     Parameters
@@ -192,13 +220,18 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
         Gradient of the output, shape of `x`.
     cache : Cache
         From `forward`.
+    also : array_like, optional
+        A gradient that arrives at what was normalized, beside the norm: shape of `x`. Added to dx.
+    epilogue : kernels.fused.Epilogue, optional
+        What `forward` was given; `dy` is then the gradient of what came out of it.
     out : array, optional
         Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
 
     Returns
     -------
     Grads
-        `dx` like `x`; `dgamma` like gamma, None if that was None.
+        `dx` like `x`; `dgamma` like gamma, None if that was None. Where there was a residual, `dx` is its gradient too;
+        where that was a bias, the sum of `dx` over the samples is.
 
     Raises
     ------
@@ -212,14 +245,14 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     >>> print(xhat.rms_norm.backward(np.array([[3.0, 0.0, 0.0]]), cache).dx)
     [[ 2.75 -0.5  -0.5 ]]
     """
-    if type(cache) is Cache and out is None:
+    if type(cache) is Cache and out is also is epilogue is None:
         done = small.rows_backward(dy, *cache[:2], None, None, None, *cache[2:], centred=False)
         if done is not None:
             return Grads(*done[:2])
 
     who = "rms_norm.backward"
     check_cache(who, cache, Cache)
-    given = dy, *cache
+    given = dy, also, *cache
     advice = "Pass on the cache that forward returned."
     x = as_values(who, "cache.x", cache.x)
     axes = as_axes(who, "cache.axis", cache.axis, x.ndim)
@@ -228,7 +261,9 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     mean_square = as_statistic(who, "cache.mean_square", cache.mean_square, kept, advice)
     rstd = as_statistic(who, "cache.rstd", cache.rstd, kept, advice)
+    epilogue = as_epilogue(who, epilogue, features_last(x, axes))
     dy = as_gradient(who, dy, x.shape, x.dtype)
+    also = None if also is None else as_gradient(who, also, x.shape, x.dtype, "also")
     dx = as_output(who, out, x.shape, x.dtype, *given)
 
     if kernels.serves(x.dtype):
@@ -242,11 +277,15 @@ def backward(dy: ArrayLike, cache: Cache, *, out: Array | None = None) -> Grads:
             features_last(dx, axes),
             shape=(1, math.prod(features)),
             centred=False,
+            epilogue=epilogue,
+            also=also if adds(x, axes) else None,
         )
     else:
         wide = Cache(x.astype(np.float64), gamma, mean_square, rstd, axes)
         with np.errstate(all="ignore"):
             dx[...], dgamma = reference_backward(dy.astype(np.float64), wide)
+    if also is not None and not adds(x, axes):
+        added(dx, also, dx)
     if gamma is None or dgamma is None:
         return Grads(dx, None)
     with np.errstate(all="ignore"):
@@ -301,7 +340,11 @@ class RMSNorm(Layer):
         """Return what the Op's forward is called with."""
         return {**self.parameters, "eps": self.eps, "axis": tuple(range(-len(self.features), 0))}
 
-    def forward(self, x: ArrayLike, *, training: bool = False) -> tuple[Array, Cache]:
+    def fuses(self, training: bool) -> bool:
+        """Return whether ReLU and dropout may follow in the same pass."""
+        return True
+
+    def forward(self, x: ArrayLike, *, training: bool = False, epilogue: Epilogue | None = None) -> tuple[Array, Cache]:
         """Return the output and the cache that `backward` needs."""
         shape = shape_of("RMSNorm", "x", x)
         if shape[len(shape) - len(self.features) :] != self.features:
@@ -309,7 +352,7 @@ class RMSNorm(Layer):
                 f"RMSNorm: expected x of shape (..., {', '.join(map(str, self.features))}), got {shape}. "
                 "Make the layer with the sizes of the last axes of x."
             )
-        return super().forward(x, training=training)
+        return forward(x, **self.arguments(training), epilogue=epilogue)
 
     @classmethod
     def cases(cls) -> Iterator[Case]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from xhat.checks import Array
 from xhat.core import Case, Layer, Loss, Op
-from xhat.layers import LAYERS, LOSSES
+from xhat.layers import LAYERS, LOSSES, dropout
 from xhat.layers.batch_norm import nine_steps, reference, renormalization
 from xhat.layers.batch_norm.layer import BatchNorm
 from xhat.layers.batch_norm.pair import RENORM
@@ -226,7 +226,10 @@ def _of_case(name: str, case: Case) -> _Situation:
     sizes = _sizes(inputs, shapes, arguments.get("groups"))
     problem = Problem(
         name,
-        _forward(op.reference_forward, [key for key, value in arguments.items() if _is_generator(value)]),
+        _forward(
+            _any_mask if op is dropout.OP else op.reference_forward,
+            [key for key, value in arguments.items() if _is_generator(value)],
+        ),
         _backward(op.reference_backward),
         inputs,
         _call(inputs, arguments),
@@ -248,6 +251,19 @@ def _forward(function: Callable[..., Any], drawn: Sequence[str]) -> Callable[...
         return function(**arguments, **{name: np.random.default_rng(0) for name in drawn})
 
     return forward
+
+
+class _Kept(NamedTuple):
+    """What the reference of dropout needs of a cache."""
+
+    keep: Any
+    rate: float
+
+
+def _any_mask(x: Any, rate: float, rng: Any) -> Any:
+    """Return the forward pass of dropout with a mask drawn entry by entry: on symbols it may be any mask."""
+    kept = _Kept(rng.random(x.shape) >= rate, rate)
+    return dropout.scaled(x, kept), kept  # pyright: ignore[reportArgumentType]
 
 
 def _backward(function: Callable[..., Any]) -> Callable[..., Any]:

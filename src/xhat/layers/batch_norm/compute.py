@@ -8,7 +8,8 @@ import numpy as np
 
 from xhat import kernels
 from xhat.checks import Array, check_range
-from xhat.kernels import Statistics
+from xhat.kernels import Statistics, fused
+from xhat.kernels.fused import Epilogue
 from xhat.layers.batch_norm.reference import (
     Cache,
     FixedCache,
@@ -50,6 +51,7 @@ def normalize(
     weights: Array | None,
     y: Array,
     moments: Moments | None = None,
+    epilogue: Epilogue | None = None,
 ) -> Cache:
     """Write y and return the cache; the statistics are those of x, or of the whole batch if its moments are given."""
     if not kernels.serves(x.dtype):
@@ -58,7 +60,10 @@ def normalize(
         statistics = Statistics(cache.mean, cache.mean_low, cache.var, cache.rstd)
     elif moments is None:
         views = _view(x, axis), _flat(weights, axis), gamma, beta
-        statistics = kernels.channels_forward(*views, eps, _view(y, axis))
+        if epilogue is None:
+            statistics = kernels.channels_forward(*views, eps, _view(y, axis))
+        else:
+            statistics = fused.channels_forward(*views, eps, _view(y, axis), epilogue=epilogue)
     else:
         with np.errstate(over="ignore"):
             var = moments.squares / (moments.count or 1)
@@ -80,11 +85,12 @@ def apply_fixed(
     eps: float,
     weights: Array | None,
     y: Array,
+    epilogue: Epilogue | None = None,
 ) -> FixedCache:
     """Write y with given statistics and return the cache."""
     rstd = rstd_of(var, eps)
     if kernels.serves(x.dtype):
-        write_with(x, axis, gamma, beta, weights, Statistics(mean, np.zeros_like(mean), var, rstd), y)
+        write_with(x, axis, gamma, beta, weights, Statistics(mean, np.zeros_like(mean), var, rstd), y, epilogue)
     else:
         with np.errstate(all="ignore"):
             y[...], _ = reference_apply(x.astype(np.float64), gamma, beta, mean, var, eps, axis, weights)
@@ -101,7 +107,7 @@ def sums_of(dy: Array, cache: Cache) -> Sums:
         return reference_sums(dy.astype(np.float64), cache._replace(x=cache.x.astype(np.float64)))
 
 
-def gradient(dy: Array, cache: Cache, sums: Sums | None, dx: Array) -> Sums:
+def gradient(dy: Array, cache: Cache, sums: Sums | None, dx: Array, epilogue: Epilogue | None = None) -> Sums:
     """Write dx and return dgamma and dbeta, in float64 and also where there is no gamma or beta."""
     if not kernels.serves(dy.dtype):
         cache = cache._replace(x=cache.x.astype(np.float64))
@@ -111,17 +117,23 @@ def gradient(dy: Array, cache: Cache, sums: Sums | None, dx: Array) -> Sums:
             return reference_sums(dy, cache)
     axis = cache.channel_axis
     views = _view(dy, axis), _view(cache.x, axis), _flat(cache.weights, axis)
+    if epilogue is not None:
+        parameters = cache.gamma, cache.beta, _statistics(cache)
+        return Sums(*fused.channels_backward(*views, *parameters, _view(dx, axis), epilogue=epilogue))
     if sums is None:
         return Sums(*kernels.channels_backward(*views, cache.gamma, _statistics(cache), _view(dx, axis)))
     kernels.channels_gradient(*views, cache.gamma, _statistics(cache), *sums, cache.count, _view(dx, axis))
     return Sums(*kernels.channels_sums(*views, _statistics(cache)))
 
 
-def gradient_fixed(dy: Array, cache: FixedCache, dx: Array) -> Sums:
+def gradient_fixed(dy: Array, cache: FixedCache, dx: Array, epilogue: Epilogue | None = None) -> Sums:
     """Write dx and return dgamma and dbeta, as `gradient`, for statistics that are constants."""
-    x, gamma, _, mean, rstd, axis, weights = cache
+    x, gamma, beta, mean, rstd, axis, weights = cache
     if kernels.serves(dy.dtype):
         views = _view(dy, axis), _view(x, axis), _flat(weights, axis), gamma
+        if epilogue is not None:
+            given = *views, beta, mean, None, rstd, _view(dx, axis)
+            return Sums(*fused.channels_apply_backward(*given, epilogue=epilogue))
         return Sums(*kernels.channels_apply_backward(*views, mean, None, rstd, _view(dx, axis)))
     ones = np.ones_like(mean)
     with np.errstate(all="ignore"):
@@ -140,11 +152,15 @@ def write_with(
     weights: Array | None,
     statistics: Statistics,
     y: Array,
+    epilogue: Epilogue | None = None,
 ) -> None:
     """Write y with statistics that are known already."""
     mean, mean_low, _, rstd = statistics
     views = _view(x, axis), _flat(weights, axis), gamma, beta
-    kernels.channels_apply(*views, mean, mean_low, rstd, _view(y, axis))
+    if epilogue is None:
+        kernels.channels_apply(*views, mean, mean_low, rstd, _view(y, axis))
+    else:
+        fused.channels_apply(*views, mean, mean_low, rstd, _view(y, axis), epilogue=epilogue)
 
 
 def rstd_of(var: Array, eps: float) -> Array:
@@ -154,9 +170,7 @@ def rstd_of(var: Array, eps: float) -> Array:
         return np.where(spread == 0, 0.0, 1.0 / np.sqrt(spread + (spread == 0)))
 
 
-def _check_range(
-    who: str, x: Array, axis: int, weights: Array | None, var: Array, rstd: Array | None = None
-) -> None:
+def _check_range(who: str, x: Array, axis: int, weights: Array | None, var: Array, rstd: Array | None = None) -> None:
     """Refuse finite data, as far as they count, whose variance overflows."""
     if x.dtype == np.float64 and not np.isfinite(var).all():
         there = np.where(along(weights, x, axis) == 0, 0, x)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from xhat.checks import Array, as_axis, as_count, as_eps, as_flag, as_parameter_dtype
 from xhat.core import Case, Layer, Op
+from xhat.kernels.fused import Epilogue
 from xhat.layers.batch_norm.arguments import as_d_max, as_r_max
 from xhat.layers.batch_norm.pair import FIXED, OP, RENORM, VIRTUAL
 from xhat.layers.batch_norm.running_statistics import RunningStatistics
@@ -173,6 +174,10 @@ class BatchNorm(Layer):
             return FIXED
         return RENORM if self.renorm is not None else VIRTUAL if self.virtual_batch is not None else OP
 
+    def fuses(self, training: bool) -> bool:
+        """Return whether ReLU and dropout may follow in the same pass: not where a batch is in parts."""
+        return self.op(training) in (OP, FIXED)
+
     def arguments(self, training: bool) -> dict[str, Any]:
         """Return what the Op's forward is called with."""
         arguments = {"gamma": None, "beta": None, **self.parameters, "eps": self.eps, "channel_axis": self.channel_axis}
@@ -185,7 +190,14 @@ class BatchNorm(Layer):
             arguments |= {"virtual_batch": self.virtual_batch}
         return arguments
 
-    def forward(self, x: ArrayLike, *, training: bool = False, weights: ArrayLike | None = None) -> tuple[Array, Any]:
+    def forward(
+        self,
+        x: ArrayLike,
+        *,
+        training: bool = False,
+        weights: ArrayLike | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> tuple[Array, Any]:
         """Return the output and the cache that `backward` needs; in training, learn the batch's statistics.
 
         Parameters
@@ -196,8 +208,13 @@ class BatchNorm(Layer):
             Whether statistics come from this batch.
         weights : array_like, optional
             As in `xhat.batch_norm.forward`.
+        epilogue : kernels.fused.Epilogue, optional
+            As there, where the layer `fuses`.
         """
-        y, cache = self.op(training).forward(x, **self.arguments(training), weights=weights)
+        arguments = {**self.arguments(training), "weights": weights}
+        if epilogue is not None:
+            arguments["epilogue"] = epilogue
+        y, cache = self.op(training).forward(x, **arguments)
         if training and not self.frozen:
             self.statistics.update(cache)
         return y, cache

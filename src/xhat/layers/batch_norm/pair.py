@@ -7,9 +7,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xhat.checks import Array, as_count, as_eps, as_gradient, as_output, check_cache
+from xhat.checks import Array, as_count, as_epilogue, as_eps, as_gradient, as_output, check_cache
 from xhat.core import Op
 from xhat.kernels import small
+from xhat.kernels.fused import Epilogue
 from xhat.layers.batch_norm import compute
 from xhat.layers.batch_norm.arguments import (
     as_cache,
@@ -66,6 +67,7 @@ def forward(
     *,
     virtual_batch: None = None,
     moments: Moments | None = None,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Cache]: ...
 @overload
@@ -90,6 +92,7 @@ def forward(
     *,
     virtual_batch: int | None = None,
     moments: Moments | None = None,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, Cache | VirtualCache]:
     """Give every channel of `x` mean 0 and variance 1 over the batch and all positions, then scale and shift.
@@ -115,6 +118,9 @@ def forward(
         shorter belongs to the last one.
     moments : Moments, optional
         Of a larger batch that `x` is a part of, merged from `moments` of all parts.
+    epilogue : kernels.fused.Epilogue, optional
+        What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
+        loops; give `backward` the same. Not of a batch in parts.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -159,7 +165,7 @@ def forward(
     >>> print(y.T, cache.mean, cache.count)
     [[-1.  1.  0.]] [2.] 2.0
     """
-    if weights is None and virtual_batch is None and moments is None and out is None:
+    if weights is virtual_batch is moments is epilogue is out is None:
         done = small.channels_forward(x, gamma, beta, eps, channel_axis)
         if done is not None:
             return done[0], Cache._make(done[1])
@@ -169,6 +175,11 @@ def forward(
     x, axis, gamma, beta = as_inputs(who, "", x, gamma, beta, channel_axis)
     eps = as_eps(who, eps)
     weights = as_weights(who, "weights", weights, x, axis)
+    epilogue = as_epilogue(who, epilogue, x)
+    if epilogue is not None and (moments is not None or virtual_batch is not None):
+        raise ValueError(
+            f"{who}: expected an epilogue or a batch in parts, got both. Call relu.forward and dropout.forward on y."
+        )
     if moments is not None:
         moments = as_moments(who, moments, x.shape[axis : axis + 1])
         if virtual_batch is not None:
@@ -199,7 +210,7 @@ def forward(
 
     y = as_output(who, out, x.shape, x.dtype, *given)
     if not parts:
-        return y, compute.normalize(who, x, axis, gamma, beta, eps, weights, y, moments)
+        return y, compute.normalize(who, x, axis, gamma, beta, eps, weights, y, moments, epilogue)
     caches: list[Cache] = []
     for part, samples in parts:
         part_x, part_y = np.ascontiguousarray(x[part]), np.ascontiguousarray(y[part])
@@ -220,13 +231,14 @@ def apply(
     channel_axis: int = 1,
     weights: ArrayLike | None = None,
     *,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> tuple[Array, FixedCache]:
     """Normalize every channel of `x` with fixed statistics, then scale and shift.
 
     Parameters
     ----------
-    x, gamma, beta, eps, channel_axis, out
+    x, gamma, beta, eps, channel_axis, epilogue, out
         As in `forward`.
     mean : array_like, shape (C,)
         Unit of x.
@@ -264,8 +276,9 @@ def apply(
     eps = as_eps(who, eps)
     mean, var = as_fixed(who, mean, var, x.shape[axis : axis + 1])
     weights = as_weights(who, "weights", weights, x, axis)
+    epilogue = as_epilogue(who, epilogue, x)
     y = as_output(who, out, x.shape, x.dtype, *given)
-    return y, compute.apply_fixed(x, axis, gamma, beta, mean, var, eps, weights, y)
+    return y, compute.apply_fixed(x, axis, gamma, beta, mean, var, eps, weights, y, epilogue)
 
 
 def renorm(
@@ -346,6 +359,7 @@ def backward(
     cache: Cache | VirtualCache | RenormCache | FixedCache,
     *,
     sums: Sums | None = None,
+    epilogue: Epilogue | None = None,
     out: Array | None = None,
 ) -> Grads:
     """Return the gradients of `forward`, `renorm` or `apply`; the cache says which.
@@ -358,6 +372,8 @@ def backward(
         From `forward`, `renorm` or `apply`.
     sums : Sums, optional
         Where `forward` was given the moments of a larger batch: `sums` of all its parts, merged.
+    epilogue : kernels.fused.Epilogue, optional
+        What `forward` was given; `dy` is then the gradient of what came out of it.
     out : array, optional
         Where to write dx: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -381,7 +397,7 @@ def backward(
            [-2.],
            [ 0.]])
     """
-    if type(cache) is Cache and sums is None and out is None:
+    if type(cache) is Cache and sums is epilogue is out is None:
         done = small.channels_backward(dy, *cache)
         if done is not None:
             return Grads._make(done)
@@ -392,6 +408,11 @@ def backward(
         raise TypeError(
             f"{who}: expected no sums with a cache of type {type(cache).__name__}, got some. "
             "Sums belong to a batch in parts, whose forward was given moments."
+        )
+    if epilogue is not None and (sums is not None or isinstance(cache, VirtualCache | RenormCache)):
+        raise TypeError(
+            f"{who}: expected no epilogue with sums or a cache of type {type(cache).__name__}, got one. "
+            "Only forward of a whole batch, and apply, take an epilogue."
         )
     if isinstance(cache, VirtualCache):
         kept, shape = as_virtual_cache(who, cache)
@@ -412,16 +433,17 @@ def backward(
         x, given = kept.x, (dy, *cache)
         sums = None if sums is None else as_sums(who, sums, kept.mean.shape)
         check_whole(who, kept, sums)
+    epilogue = as_epilogue(who, epilogue, x)
     dy = as_gradient(who, dy, x.shape, x.dtype)
     dx = as_output(who, out, x.shape, x.dtype, *given)
     if isinstance(kept, FixedCache):
-        return _rounded(dx, compute.gradient_fixed(dy, kept, dx), kept.gamma, kept.beta)
+        return _rounded(dx, compute.gradient_fixed(dy, kept, dx, epilogue), kept.gamma, kept.beta)
     if isinstance(kept, RenormCache):
         dscale, dshift = compute.gradient(dy, kept.batch, None, dx)
         with np.errstate(all="ignore"):
             dgamma, dbeta = parameter_gradients(dscale, dshift, kept)
         return _rounded(dx, (dgamma, dbeta), kept.gamma, kept.beta)
-    return _rounded(dx, compute.gradient(dy, kept, sums, dx), kept.gamma, kept.beta)
+    return _rounded(dx, compute.gradient(dy, kept, sums, dx, epilogue), kept.gamma, kept.beta)
 
 
 def moments(x: ArrayLike, channel_axis: int = 1, weights: ArrayLike | None = None) -> Moments:
