@@ -196,8 +196,8 @@ def rows_forward(
         If shapes do not fit, an array is not contiguous, aligned or writable, memory is shared, or eps is not
         finite and >= 0.
     """
-    statistics = _empty_statistics(x.shape[0])
-    native.rows_forward(x, _taken(gamma), _taken(beta), eps, centred, out, *statistics)
+    statistics = empty_statistics(x.shape[0])
+    native.rows_forward(x, as_taken(gamma), as_taken(beta), eps, centred, out, *statistics)
     return statistics
 
 
@@ -240,7 +240,7 @@ def rows_backward(
     """
     dgamma, dbeta = np.empty(shape), np.empty(shape)
     mean, mean_low, _, rstd = statistics
-    native.rows_backward(dy, x, _taken(gamma), mean, mean_low, rstd, centred, out, dgamma, dbeta)
+    native.rows_backward(dy, x, as_taken(gamma), mean, mean_low, rstd, centred, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -267,8 +267,8 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
     TypeError, ValueError
         As `rows_forward`.
     """
-    statistics = _empty_statistics(x.shape[1])
-    native.channels_statistics(x, weights, _total(weights), eps, *statistics)
+    statistics = empty_statistics(x.shape[1])
+    native.channels_statistics(x, weights, sum_of(weights), eps, *statistics)
     return statistics
 
 
@@ -301,8 +301,8 @@ def channels_forward(
     TypeError, ValueError
         As `rows_forward`.
     """
-    statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, weights, _total(weights), _taken(gamma), _taken(beta), eps, out, *statistics)
+    statistics = empty_statistics(x.shape[1])
+    native.channels_forward(x, weights, sum_of(weights), as_taken(gamma), as_taken(beta), eps, out, *statistics)
     return statistics
 
 
@@ -330,7 +330,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    native.channels_apply(x, weights, _taken(gamma), _taken(beta), mean, mean_low, rstd, out)
+    native.channels_apply(x, weights, as_taken(gamma), as_taken(beta), mean, mean_low, rstd, out)
 
 
 def channels_sums(dy: Numbers, x: Numbers, weights: Entries | None, statistics: Statistics) -> tuple[Entries, Entries]:
@@ -393,7 +393,7 @@ def channels_gradient(
         As `rows_forward`.
     """
     mean, mean_low, _, rstd = statistics
-    native.channels_gradient(dy, x, weights, total, _taken(gamma), mean, mean_low, rstd, dgamma, dbeta, out)
+    native.channels_gradient(dy, x, weights, total, as_taken(gamma), mean, mean_low, rstd, dgamma, dbeta, out)
 
 
 def channels_backward(
@@ -431,7 +431,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, weights, _total(weights), _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, sum_of(weights), as_taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -471,20 +471,22 @@ def channels_apply_backward(
         As `rows_forward`.
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
-    native.channels_apply_backward(dy, x, weights, _taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_apply_backward(dy, x, weights, as_taken(gamma), mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
-def _empty_statistics(n: int) -> Statistics:
+def empty_statistics(n: int) -> Statistics:
+    """Return room for the statistics of n rows or channels."""
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
 
-def _taken(parameter: Numbers | None) -> Numbers | None:
+def as_taken(parameter: Numbers | None) -> Numbers | None:
     """Return a parameter in a type that the native functions take, and widen."""
     return parameter if parameter is None or parameter.dtype.char in "fd" else parameter.astype(np.float64)
 
 
-def _total(weights: Entries | None) -> float:
+def sum_of(weights: Entries | None) -> float:
+    """Return the sum of the weights, which the native functions read where weights are given."""
     return 0.0 if weights is None else float(weights.sum())
 
 
