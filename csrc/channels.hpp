@@ -499,9 +499,9 @@ XHAT_INLINE inline Lanes y_of(const Lanes& x, const Lanes* constants) {
 
 // What arrives at the norm, behind what follows it, which asks for the constants of y then.
 template <class T, class E>
-XHAT_INLINE inline Lanes gradient_of_y(const E* epilogue, Index at, const Lanes& dy, const Lanes& x,
+XHAT_INLINE inline Lanes gradient_of_y(const E& epilogue, Index at, const Lanes& dy, const Lanes& x,
                                        const Lanes* constants) {
-  return epilogue->backward(at, dy, [&]() XHAT_INLINE { return y_of<T>(x, constants); });
+  return epilogue.backward(at, dy, [&]() XHAT_INLINE { return y_of<T>(x, constants); });
 }
 
 template <int K, int More>
@@ -515,13 +515,13 @@ XHAT_INLINE inline Terms<K + More> joined(const Terms<K>& some, const Terms<More
 // Scalar: out = y, then what follows, and 0 where x is missing
 template <class T, class Group, class W, class E>
 void normalize(const Group& group, const T* x, const W& weights, const double* gamma, const double* beta, Centre centre,
-               T* out, const E* epilogue) {
+               T* out, const E& epilogue) {
   group.map(
       reads(x),
       [=](Index c, auto lanes) XHAT_INLINE { return constants_of_y<T>(centre, gamma, beta, c, lanes); }, out,
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
         const Lanes x_here = load(x + at, lanes);
-        const Lanes y = epilogue->forward(at, y_of<T>(x_here, constants));
+        const Lanes y = epilogue.forward(at, y_of<T>(x_here, constants));
         if constexpr (W::given)
           return where_there(weights.at(at, lanes), x_here, y);
         else
@@ -532,12 +532,12 @@ void normalize(const Group& group, const T* x, const W& weights, const double* g
 // Scalar: dgamma = sum of dy * centred * rstd     dbeta = sum of dy, but for where x is missing
 template <class T, class Group, class W, class E>
 void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, const double* gamma,
-                         Centre centre, double* dgamma, double* dbeta, const E* epilogue) {
+                         Centre centre, double* dgamma, double* dbeta, const E& epilogue) {
   group.sum(
       reads(dy, x),
       [=](Index c, auto lanes) XHAT_INLINE {
         if constexpr (E::given)
-          return constants_of_y<T>(centre, gamma, epilogue->beta, c, lanes);
+          return constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes);
         else
           return Terms<3>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes),
                           load(centre.rstd + c, lanes)};
@@ -559,7 +559,7 @@ void parameter_gradients(const Group& group, const T* dy, const T* x, const W& w
 // Scalar: out = gamma * rstd * (dy - w * mean(dy) - w * centred * (rstd * mean(dy * x_hat))), and 0 where x is missing
 template <class T, class Group, class W, class E>
 void input_gradient(const Group& group, const T* dy, const T* x, const W& weights, double total, const double* gamma,
-                    Centre centre, const double* dgamma, const double* dbeta, T* out, const E* epilogue) {
+                    Centre centre, const double* dgamma, const double* dbeta, T* out, const E& epilogue) {
   group.map(
       reads(dy, x),
       [=, count = splat(total)](Index c, auto lanes) XHAT_INLINE {
@@ -567,7 +567,7 @@ void input_gradient(const Group& group, const T* dy, const T* x, const W& weight
         const Terms<3> of_dx{load_or(1, gamma, c, lanes) * rstd, load(dbeta + c, lanes) / count,
                              rstd * (load(dgamma + c, lanes) / count)};
         if constexpr (E::given)
-          return joined(constants_of_y<T>(centre, gamma, epilogue->beta, c, lanes), of_dx);
+          return joined(constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes), of_dx);
         else
           return joined(Terms<2>{load(centre.mean + c, lanes), load_or(0, centre.mean_low, c, lanes)}, of_dx);
       },
@@ -591,7 +591,7 @@ void input_gradient(const Group& group, const T* dy, const T* x, const W& weight
 // Scalar: out = gamma * rstd * dy, and 0 where x is missing
 template <class T, class Group, class W, class E>
 void fixed_gradient(const Group& group, const T* dy, const T* x, const W& weights, const double* gamma, Centre centre,
-                    T* out, const E* epilogue) {
+                    T* out, const E& epilogue) {
   const auto scale_of = [=](Index c, auto lanes) XHAT_INLINE {
     return Terms<1>{load_or(1, gamma, c, lanes) * load(centre.rstd + c, lanes)};
   };
@@ -605,7 +605,7 @@ void fixed_gradient(const Group& group, const T* dy, const T* x, const W& weight
     group.map(
         reads(dy, x),
         [=](Index c, auto lanes) XHAT_INLINE {
-          return joined(constants_of_y<T>(centre, gamma, epilogue->beta, c, lanes), scale_of(c, lanes));
+          return joined(constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes), scale_of(c, lanes));
         },
         out,
         [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
@@ -617,6 +617,20 @@ void fixed_gradient(const Group& group, const T* dy, const T* x, const W& weight
     group.map(reads(dy), scale_of, out, [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
       return there(at, lanes, constants[0] * load(dy + at, lanes));
     });
+}
+
+// Scalar: out = dy behind what follows the norm
+template <class T>
+void gate_channels(const T* dy, const T* x, const double* gamma, Centre centre, T* out, ChannelsShape sizes,
+                   const Fused<T>& epilogue) {
+  by_group(Shape(sizes), nullptr, [=](const auto& group, const auto&) {
+    group.map(
+        reads(dy, x),
+        [=](Index c, auto lanes) XHAT_INLINE { return constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes); }, out,
+        [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+          return gradient_of_y<T>(epilogue, at, load(dy + at, lanes), load(x + at, lanes), constants);
+        });
+  });
 }
 
 template <class T>
@@ -635,7 +649,7 @@ template <class T, class... E>
 void channels_forward(const T* x, Weights weights, const double* gamma, const double* beta, double eps, T* out,
                       Statistics statistics, ChannelsShape sizes, const E&... epilogue) {
   const Shape shape(sizes);
-  const auto* const after = the(epilogue...);
+  const auto after = the(epilogue...);
   if (shape.count() == 0) return channels_statistics(x, weights, eps, statistics, sizes);
   by_group(shape, weights.entries, [=](const auto& group, const auto& each) {
     channel_statistics(group, x, each, weights.total, eps, statistics);
@@ -647,7 +661,7 @@ template <class T, class... E>
 void channels_apply(const T* x, Weights weights, const double* gamma, const double* beta, Centre centre, T* out,
                     ChannelsShape sizes, const E&... epilogue) {
   const Shape shape(sizes);
-  const auto* const after = the(epilogue...);
+  const auto after = the(epilogue...);
   if (shape.count() == 0) return;
   by_group(shape, weights.entries,
            [=](const auto& group, const auto& each) { normalize(group, x, each, gamma, beta, centre, out, after); });
@@ -657,7 +671,7 @@ template <class T>
 void channels_sums(const T* dy, const T* x, Weights weights, Centre centre, double* dgamma, double* dbeta,
                    ChannelsShape sizes) {
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
-    parameter_gradients(group, dy, x, each, nullptr, centre, dgamma, dbeta, &kAlone);
+    parameter_gradients(group, dy, x, each, nullptr, centre, dgamma, dbeta, Alone{});
   });
 }
 
@@ -665,14 +679,14 @@ template <class T>
 void channels_gradient(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre,
                        const double* dgamma, const double* dbeta, T* out, ChannelsShape sizes) {
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
-    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out, &kAlone);
+    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out, Alone{});
   });
 }
 
 template <class T, class... E>
 void channels_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
                        double* dgamma, double* dbeta, ChannelsShape sizes, const E&... epilogue) {
-  const auto* const after = the(epilogue...);
+  const auto after = the(epilogue...);
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
     parameter_gradients(group, dy, x, each, gamma, centre, dgamma, dbeta, after);
     input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out, after);
@@ -682,7 +696,7 @@ void channels_backward(const T* dy, const T* x, Weights weights, const double* g
 template <class T, class... E>
 void channels_apply_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
                              double* dgamma, double* dbeta, ChannelsShape sizes, const E&... epilogue) {
-  const auto* const after = the(epilogue...);
+  const auto after = the(epilogue...);
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
     parameter_gradients(group, dy, x, each, gamma, centre, dgamma, dbeta, after);
     fixed_gradient(group, dy, x, each, gamma, centre, out, after);

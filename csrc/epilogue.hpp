@@ -19,8 +19,6 @@ struct Alone {
   }
 };
 
-constexpr Alone kAlone{};
-
 // Half of the smallest number: what is not above it rounds to 0 or less.
 template <class T>
 constexpr double kRoundsToZero = 0;
@@ -33,19 +31,21 @@ XHAT_INLINE inline Lanes where_above(double limit, const Lanes& chosen, Lanes va
   return value;
 }
 
+// Small: the loops keep a copy of it in registers. The key's schedule lies elsewhere.
 template <class T>
 class Fused {
  public:
   static constexpr bool given = true;
 
-  Fused(const Epilogue& epilogue, const double* beta)
-      : beta(beta), rectified_(epilogue.rectified), drops_(epilogue.drops), dropped_(epilogue.dropping) {}
+  // beta may be null (0); `dropped` is null where nothing is.
+  Fused(bool rectified, const Dropout* dropped, const double* beta)
+      : beta(beta), rectified_(rectified), dropped_(dropped) {}
 
   // Scalar: T(y) <= 0 ? 0 : y, then dropped; `at` is its flat index
   XHAT_INLINE Lanes forward(Index at, const Lanes& y) const {
     Lanes result = y;
     if (rectified_) result = where_above(kRoundsToZero<T>, y, y);
-    if (drops_) result = dropped_(at, result);
+    if (dropped_) result = (*dropped_)(at, result);
     return result;
   }
 
@@ -54,22 +54,22 @@ class Fused {
   XHAT_INLINE Lanes backward(Index at, const Lanes& dy, const Y& y) const {
     Lanes result = dy;
     if (rectified_) result = where_above(kRoundsToZero<T>, y(), dy);
-    if (drops_) result = dropped_(at, result);
+    if (dropped_) result = (*dropped_)(at, result);
     return result;
   }
 
-  const double* const beta;    // for y(); may be null (0)
+  const double* beta;    // for y()
 
  private:
-  const bool rectified_, drops_;
-  const Dropout dropped_;
+  bool rectified_;
+  const Dropout* dropped_;
 };
 
 // The one that a function was given, or Alone.
-inline const Alone* the() { return &kAlone; }
+inline Alone the() { return {}; }
 template <class E>
-const E* the(const E& epilogue) {
-  return &epilogue;
+const E& the(const E& epilogue) {
+  return epilogue;
 }
 
 }  // namespace

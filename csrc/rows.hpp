@@ -80,8 +80,8 @@ struct Line {
 template <class E>
 class Lines {
  public:
-  Lines(const double* gamma, const E* epilogue, const RowsShape& shape)
-      : gamma_(gamma, 1, shape), beta_(epilogue->beta, 0, shape) {}
+  Lines(const double* gamma, const E& epilogue, const RowsShape& shape)
+      : gamma_(gamma, 1, shape), beta_(epilogue.beta, 0, shape) {}
 
   Line line(Index row) const { return {gamma_.line(row), beta_.line(row)}; }
 
@@ -92,7 +92,7 @@ class Lines {
 template <>
 class Lines<Alone> {
  public:
-  Lines(const double* gamma, const Alone*, const RowsShape& shape) : gamma_(gamma, 1, shape) {}
+  Lines(const double* gamma, const Alone&, const RowsShape& shape) : gamma_(gamma, 1, shape) {}
 
   Line line(Index row) const { return {gamma_.line(row), nullptr}; }
 
@@ -165,7 +165,7 @@ class Kept {
 // What stands beside a norm of rows. All that is not given is null.
 template <class T>
 struct FusedRows : Fused<T> {
-  FusedRows(const Epilogue& epilogue, const double* beta, Index columns) : Fused<T>(epilogue, beta), columns(columns) {}
+  FusedRows(const Fused<T>& fused, Index columns) : Fused<T>(fused), columns(columns) {}
 
   // Scalar: total[j] = x[j] + added[j]
   void add(Index row) const {
@@ -189,11 +189,11 @@ struct FusedRows : Fused<T> {
 
 template <class T, class Parameters, class E>
 void rows_forward_with(const Parameters& parameters, const T* x, double eps, bool centred, T* out,
-                       Statistics statistics, RowsShape shape, const E* epilogue) {
+                       Statistics statistics, RowsShape shape, const E& epilogue) {
   each_rows<T>(shape, [=, &parameters](Index first, Index last, Writer<T>& writer) {
     const Runs row(1, shape.columns, shape.columns);
     if constexpr (E::given)
-      for (Index i = first; i < last; ++i) epilogue->add(i);
+      for (Index i = first; i < last; ++i) epilogue.add(i);
     // All statistics first: their roots and quotients are waited for once.
     for (Index i = first; i < last; ++i) {
       const T* const from = x + i * shape.columns;
@@ -207,7 +207,7 @@ void rows_forward_with(const Parameters& parameters, const T* x, double eps, boo
                      [=, start = i * shape.columns, from = x + i * shape.columns](
                          Index j, auto lanes, const Lanes& gamma, const Lanes& beta) XHAT_INLINE {
                        const Lanes x_hat = centre<T>(load(from + j, lanes), mean, mean_low) * rstd;
-                       return epilogue->forward(start + j, x_hat * gamma + beta);
+                       return epilogue.forward(start + j, x_hat * gamma + beta);
                      });
     }
   });
@@ -222,6 +222,34 @@ void rows_forward(const T* x, const double* gamma, const double* beta, double ep
     rows_forward_with(Spread(gamma, beta, shape), x, eps, centred, out, statistics, shape, the(epilogue...));
 }
 
+// Scalar: out[j] = dy[j] behind what follows the norm
+template <class T, class Parameters>
+void gate_rows_with(const Parameters& parameters, const T* dy, const T* x, Centre centre, T* out, RowsShape shape,
+                    const Fused<T>& epilogue) {
+  each_rows<T>(shape, [=, &parameters](Index first, Index last, Writer<T>& writer) {
+    for (Index i = first; i < last; ++i) {
+      const Lanes mean = splat(centre.mean[i]), mean_low = splat(centre.mean_low[i]), rstd = splat(centre.rstd[i]);
+      parameters.map(i, out + i * shape.columns, writer,
+                     [=, start = i * shape.columns](Index j, auto lanes, const Lanes& gamma, const Lanes& beta)
+                         XHAT_INLINE {
+                           return epilogue.backward(start + j, load(dy + start + j, lanes), [&]() XHAT_INLINE {
+                             const Lanes x_here = load(x + start + j, lanes);
+                             return XHAT_VARIANT::centre<T>(x_here, mean, mean_low) * rstd * gamma + beta;
+                           });
+                         });
+    }
+  });
+}
+
+template <class T>
+void gate_rows(const T* dy, const T* x, const double* gamma, Centre centre, T* out, RowsShape shape,
+               const Fused<T>& epilogue) {
+  if (is_kept(shape))
+    gate_rows_with(Kept(gamma, epilogue.beta, shape), dy, x, centre, out, shape, epilogue);
+  else
+    gate_rows_with(Spread(gamma, epilogue.beta, shape), dy, x, centre, out, shape, epilogue);
+}
+
 // What the backward pass reads, and where dx goes.
 template <class T, class E>
 struct Gradient {
@@ -230,7 +258,7 @@ struct Gradient {
   bool centred;
   T* out;
   Index rows, columns;
-  const E* epilogue;
+  E epilogue;
 
   bool streamed() const { return is_streamed<T>(rows * columns); }
 };
@@ -255,7 +283,7 @@ struct Several {
   template <class Count, class Beta>
   XHAT_INLINE Lanes dy_at(int r, Index j, Count lanes, const Lanes& x_hat, const Lanes& gamma, const Beta& beta) const {
     const Index at = r * stride + j;
-    return epilogue->backward(start + at, load(dy + at, lanes), [&]() XHAT_INLINE { return x_hat * gamma + beta(); });
+    return epilogue.backward(start + at, load(dy + at, lanes), [&]() XHAT_INLINE { return x_hat * gamma + beta(); });
   }
 
   template <class Count>
@@ -271,7 +299,7 @@ struct Several {
     const Lanes x_hat = x_hat_at(r, j, lanes), dx_hat = dy_at(r, j, lanes, x_hat, gamma, beta) * gamma;
     const Lanes dx = rstd[r] * ((dx_hat - along_ones) - x_hat * along_x_hat);
     if constexpr (E::given)
-      if (epilogue->also) return dx + load(epilogue->also + start + r * stride + j, lanes);
+      if (epilogue.also) return dx + load(epilogue.also + start + r * stride + j, lanes);
     return dx;
   }
 
@@ -284,7 +312,7 @@ struct Several {
 
   const T *dy, *x;
   Index start, stride;
-  const E* epilogue;
+  E epilogue;
   Lanes mean[R], mean_low[R], rstd[R];
 };
 
@@ -547,14 +575,14 @@ void rows_backward_with(const double* gamma, const double* beta, const Gradient<
 template <class T>
 void rows_backward(const T* dy, const T* x, const double* gamma, Centre centre, bool centred, T* out, double* dgamma,
                    double* dbeta, RowsShape shape) {
-  const Gradient<T, Alone> of{dy, x, centre, centred, out, shape.rows, shape.columns, &kAlone};
+  const Gradient<T, Alone> of{dy, x, centre, centred, out, shape.rows, shape.columns, {}};
   rows_backward_with(gamma, nullptr, of, dgamma, dbeta, nullptr, shape);
 }
 
 template <class T>
 void rows_backward(const T* dy, const T* x, const double* gamma, Centre centre, bool centred, T* out, double* dgamma,
                    double* dbeta, RowsShape shape, const FusedRows<T>& epilogue) {
-  const Gradient<T, FusedRows<T>> of{dy, x, centre, centred, out, shape.rows, shape.columns, &epilogue};
+  const Gradient<T, FusedRows<T>> of{dy, x, centre, centred, out, shape.rows, shape.columns, epilogue};
   rows_backward_with(gamma, epilogue.beta, of, dgamma, dbeta, epilogue.dbias, shape);
 }
 

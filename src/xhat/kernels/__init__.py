@@ -18,9 +18,9 @@ once; the bits of the results depend neither on the number of threads nor on the
 or channel. Where `serves(dtype)` says no, there is no kernel: the layer's own NumPy code is used.
 
 Windows that move over images have rooms of their own: `convolution`, whose products are BLAS's in the type of x, and
-`pooling`; they take float32 and float64, and so does `fused`: norms with what stands beside them. `small` serves small arrays in one call, `strided` rows that lie otherwise in
-memory, `elementwise` what NumPy needs help with. `threads` and `memory` are what all of them work with; `granted` is
-what the system allows of both.
+`pooling`; they take float32 and float64, and so does `fused`: norms with what stands beside them. `small` serves small
+arrays in one call, `strided` rows that lie otherwise in memory, `elementwise` what NumPy needs help with. `threads` and
+`memory` are what all of them work with; `granted` is what the system allows of both.
 
 float64 data whose squares leave the range of the type are measured in another unit: rstd is right, `var` may be Inf
 or 0.
