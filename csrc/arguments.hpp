@@ -47,8 +47,8 @@ class Arguments {
  public:
   explicit Arguments(const char* who) : who_(who) {}
 
-  const Array& x(nb::handle object, int dimensions, const char* shape) {
-    const Array& array = add("x", object, Access::read);
+  const Array& x(nb::handle object, int dimensions, const char* shape, Access access = Access::read) {
+    const Array& array = add("x", object, access);
     array.expect_dimensions(dimensions, shape);
     return array;
   }
@@ -171,6 +171,28 @@ class Arguments {
                            ". It is added to a variance.").c_str());
   }
 
+  Dropping dropping(unsigned long long key, double rate) const {
+    constexpr double kWordValues = 0x1p32;
+    if (!(rate >= 0 && rate <= 1))
+      throw nb::value_error((std::string(who_) + ": expected a rate from 0 to 1, got " +
+                             nb::cast<std::string>(nb::repr(nb::float_(rate))) +
+                             ". It is the share that is dropped.").c_str());
+    // where all is dropped there is nothing to scale
+    return {key, std::llrint(rate * kWordValues), rate < 1 ? 1 / (1 - rate) : 1.0};
+  }
+
+  // None, or the rate and the key of what follows a norm.
+  Epilogue epilogue(nb::handle object) const {
+    if (object.is_none()) return {};
+    double rate;
+    unsigned long long key;
+    if (!nb::isinstance<nb::tuple>(object) || nb::len(object) != 2 ||
+        !nb::try_cast(nb::borrow<nb::tuple>(object)[0], rate) || !nb::try_cast(nb::borrow<nb::tuple>(object)[1], key))
+      throw nb::type_error((std::string(who_) + ": expected epilogue as a rate and a key of 64 bits, got " +
+                            nb::cast<std::string>(nb::repr(object)) + ". Pass an Epilogue, or None.").c_str());
+    return {true, rate > 0, dropping(key, rate)};
+  }
+
   // Calls function(kernels, zero) of the variant in use for the type of x, float32 or float64; zero is of that type. The
   // interpreter lock is released meanwhile.
   template <class Function>
@@ -191,7 +213,7 @@ class Arguments {
   }
 
  private:
-  static constexpr int kMost = 10;
+  static constexpr int kMost = 12;
   static constexpr Index kMostEntries = 255;
   static constexpr Index kMostSteps = Index{1} << 31;    // sums of a few such lengths do not overflow
 
@@ -248,6 +270,37 @@ class Arguments {
   std::array<std::optional<Array>, kMost> arrays_;
   int count_ = 0;
   const Array* lines_ = nullptr;
+};
+
+// The arguments that the functions of the channels loop share.
+class Channels : public Arguments {
+ public:
+  Channels(const char* who, nb::handle x_, nb::handle weights_, double total = 0)
+      : Arguments(who), x(Arguments::x(x_, 3, "(outer, channels, inner)")) {
+    shape = {x.size(0), x.size(1), x.size(2)};
+    weights = {matrix_or_none("weights", weights_, shape.outer, shape.inner), total};
+    if (!weights.entries) weights.total = static_cast<double>(shape.outer * shape.inner);
+  }
+
+  double* each(const char* name, nb::handle object, Access access = Access::read) {
+    return entries(name, object, shape.channels, access);
+  }
+
+  const double* each_or_none(const char* name, nb::handle object) {
+    return entries_or_none(name, object, shape.channels);
+  }
+
+  const double* parameter(const char* name, nb::handle object) {
+    return Arguments::parameter(name, object, shape.channels);
+  }
+
+  Centre centre(nb::handle mean, nb::handle mean_low, nb::handle rstd) {
+    return {each("mean", mean), each_or_none("mean_low", mean_low), each("rstd", rstd)};
+  }
+
+  const Array& x;
+  ChannelsShape shape;
+  Weights weights;
 };
 
 }  // namespace xhat

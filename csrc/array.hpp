@@ -33,6 +33,7 @@ class Array {
 
   Type type() const { return type_; }
   Access access() const { return access_; }
+  int dimensions() const { return dimensions_; }
   Index size(int axis) const { return sizes_[axis]; }
   Index bytes() const { return bytes_; }
 

@@ -6,7 +6,6 @@ namespace xhat {
 namespace {
 
 constexpr char kRows[] = "(rows, columns)";
-constexpr char kChannels[] = "(outer, channels, inner)";
 
 void rows_forward(nb::handle x_, nb::handle gamma_, nb::handle beta_, double eps, bool centred, nb::handle out_,
                   nb::handle mean_, nb::handle mean_low_, nb::handle var_, nb::handle rstd_) {
@@ -42,37 +41,6 @@ void rows_backward(nb::handle dy_, nb::handle x_, nb::handle gamma_, nb::handle 
     kernels.rows_backward(dy.data<T>(), x.data<T>(), gamma, centre, centred, out.data<T>(), dgamma, dbeta, shape);
   });
 }
-
-// The arguments that the functions of the channels loop share.
-class Channels : public Arguments {
- public:
-  Channels(const char* who, nb::handle x_, nb::handle weights_, double total = 0)
-      : Arguments(who), x(Arguments::x(x_, 3, kChannels)) {
-    shape = {x.size(0), x.size(1), x.size(2)};
-    weights = {matrix_or_none("weights", weights_, shape.outer, shape.inner), total};
-    if (!weights.entries) weights.total = static_cast<double>(shape.outer * shape.inner);
-  }
-
-  double* each(const char* name, nb::handle object, Access access = Access::read) {
-    return entries(name, object, shape.channels, access);
-  }
-
-  const double* each_or_none(const char* name, nb::handle object) {
-    return entries_or_none(name, object, shape.channels);
-  }
-
-  const double* parameter(const char* name, nb::handle object) {
-    return Arguments::parameter(name, object, shape.channels);
-  }
-
-  Centre centre(nb::handle mean, nb::handle mean_low, nb::handle rstd) {
-    return {each("mean", mean), each_or_none("mean_low", mean_low), each("rstd", rstd)};
-  }
-
-  const Array& x;
-  ChannelsShape shape;
-  Weights weights;
-};
 
 void channels_statistics(nb::handle x_, nb::handle weights_, double total, double eps, nb::handle mean_,
                          nb::handle mean_low_, nb::handle var_, nb::handle rstd_) {

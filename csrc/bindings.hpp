@@ -5,6 +5,7 @@
 
 namespace xhat {
 
+void bind_fused(nanobind::module_& m);
 void bind_losses(nanobind::module_& m);
 void bind_memory(nanobind::module_& m);
 void bind_norms(nanobind::module_& m);

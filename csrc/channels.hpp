@@ -6,6 +6,7 @@
 // are used for is written once. Blocks and tiles depend on the shape alone and their sums are added up in order.
 #pragma once
 
+#include "epilogue.hpp"
 #include "moments.hpp"
 #include "workspace.hpp"
 
@@ -489,24 +490,48 @@ void channel_statistics(const Group& group, const T* x, const W& weights, double
   }
 }
 
-// Scalar: out = centred * rstd * gamma + beta, and 0 where x is missing
-template <class T, class Group, class W>
+// What y is made of: the mean, its lower part, rstd, the scale and beta.
+template <class T, class L>
+XHAT_INLINE inline Terms<5> constants_of_y(const Centre& centre, const double* gamma, const double* beta, Index c,
+                                           L lanes) {
+  const Lanes rstd = load(centre.rstd + c, lanes), gamma_c = load_or(1, gamma, c, lanes);
+  return {mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes), rstd,
+          kIsDouble<T> ? gamma_c : rstd * gamma_c, load_or(0, beta, c, lanes)};
+}
+
+// Scalar: y = centred * rstd * gamma + beta
+template <class T>
+XHAT_INLINE inline Lanes y_of(const Lanes& x, const Lanes* constants) {
+  Lanes x_hat = centre<T>(x, constants[0], constants[1]);
+  if constexpr (kIsDouble<T>) x_hat = x_hat * constants[2];    // rstd * gamma might overflow
+  return x_hat * constants[3] + constants[4];
+}
+
+// What arrives at the norm, behind what follows it, which asks for the constants of y then.
+template <class T, class E>
+XHAT_INLINE inline Lanes gradient_of_y(const E& epilogue, Index at, const Lanes& dy, const Lanes& x,
+                                       const Lanes* constants) {
+  return epilogue.backward(at, dy, [&]() XHAT_INLINE { return y_of<T>(x, constants); });
+}
+
+template <int K, int More>
+XHAT_INLINE inline Terms<K + More> joined(const Terms<K>& some, const Terms<More>& others) {
+  Terms<K + More> result;
+  for (int k = 0; k < K; ++k) result.term[k] = some.term[k];
+  for (int k = 0; k < More; ++k) result.term[K + k] = others.term[k];
+  return result;
+}
+
+// Scalar: out = y, then what follows, and 0 where x is missing
+template <class T, class Group, class W, class E>
 void normalize(const Group& group, const T* x, const W& weights, const double* gamma, const double* beta, Centre centre,
-               T* out) {
+               T* out, const E& epilogue) {
   group.map(
       reads(x),
-      [=](Index c, auto lanes) XHAT_INLINE {
-        const Lanes rstd = load(centre.rstd + c, lanes), gamma_c = load_or(1, gamma, c, lanes);
-        return Terms<5>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes), rstd,
-                        kIsDouble<T> ? gamma_c : rstd * gamma_c, load_or(0, beta, c, lanes)};
-      },
-      out,
+      [=](Index c, auto lanes) XHAT_INLINE { return constants_of_y<T>(centre, gamma, beta, c, lanes); }, out,
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-        const auto& [mean, mean_low, rstd, scale, beta] = constants;
         const Lanes x_here = load(x + at, lanes);
-        Lanes x_hat = XHAT_VARIANT::centre<T>(x_here, mean, mean_low);
-        if constexpr (kIsDouble<T>) x_hat = x_hat * rstd;    // rstd * gamma might overflow
-        const Lanes y = x_hat * scale + beta;
+        const Lanes y = epilogue.forward(at, y_of<T>(x_here, constants));
         if constexpr (W::given)
           return where_there(weights.at(at, lanes), x_here, y);
         else
@@ -515,19 +540,22 @@ void normalize(const Group& group, const T* x, const W& weights, const double* g
 }
 
 // Scalar: dgamma = sum of dy * centred * rstd     dbeta = sum of dy, but for where x is missing
-template <class T, class Group, class W>
-void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, Centre centre, double* dgamma,
-                         double* dbeta) {
+template <class T, class Group, class W, class E>
+void parameter_gradients(const Group& group, const T* dy, const T* x, const W& weights, const double* gamma,
+                         Centre centre, double* dgamma, double* dbeta, const E& epilogue) {
   group.sum(
       reads(dy, x),
       [=](Index c, auto lanes) XHAT_INLINE {
-        return Terms<3>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes),
-                        load(centre.rstd + c, lanes)};
+        if constexpr (E::given)
+          return constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes);
+        else
+          return Terms<3>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes),
+                          load(centre.rstd + c, lanes)};
       },
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-        const auto& [mean, mean_low, rstd] = constants;
+        const Lanes &mean = constants[0], &mean_low = constants[1], &rstd = constants[2];
         const Lanes x_here = load(x + at, lanes);
-        Lanes dy_here = load(dy + at, lanes);
+        Lanes dy_here = gradient_of_y<T>(epilogue, at, load(dy + at, lanes), x_here, constants);
         if constexpr (W::given) dy_here = where_there(weights.at(at, lanes), x_here, dy_here);
         Lanes centred = centred_at<T>(weights, at, lanes, x_here, mean, mean_low);
         if constexpr (kIsDouble<T>) centred = centred * rstd;    // their products with dy might leave the range
@@ -539,22 +567,27 @@ void parameter_gradients(const Group& group, const T* dy, const T* x, const W& w
 }
 
 // Scalar: out = gamma * rstd * (dy - w * mean(dy) - w * centred * (rstd * mean(dy * x_hat))), and 0 where x is missing
-template <class T, class Group, class W>
+template <class T, class Group, class W, class E>
 void input_gradient(const Group& group, const T* dy, const T* x, const W& weights, double total, const double* gamma,
-                    Centre centre, const double* dgamma, const double* dbeta, T* out) {
+                    Centre centre, const double* dgamma, const double* dbeta, T* out, const E& epilogue) {
   group.map(
       reads(dy, x),
       [=, count = splat(total)](Index c, auto lanes) XHAT_INLINE {
         const Lanes rstd = load(centre.rstd + c, lanes);
-        return Terms<5>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes),
-                        load_or(1, gamma, c, lanes) * rstd, load(dbeta + c, lanes) / count,
-                        rstd * (load(dgamma + c, lanes) / count)};
+        const Terms<3> of_dx{load_or(1, gamma, c, lanes) * rstd, load(dbeta + c, lanes) / count,
+                             rstd * (load(dgamma + c, lanes) / count)};
+        if constexpr (E::given)
+          return joined(constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes), of_dx);
+        else
+          return joined(Terms<2>{mean_of<T>(centre, c, lanes), load_or(0, centre.mean_low, c, lanes)}, of_dx);
       },
       out,
       [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-        const auto& [mean, mean_low, scale, along_ones, along_x] = constants;
-        const Lanes x_here = load(x + at, lanes), dy_here = load(dy + at, lanes);
-        const Lanes centred = centred_at<T>(weights, at, lanes, x_here, mean, mean_low);
+        constexpr int kOfDx = E::given ? 5 : 2;
+        const Lanes &scale = constants[kOfDx], &along_ones = constants[kOfDx + 1], &along_x = constants[kOfDx + 2];
+        const Lanes x_here = load(x + at, lanes);
+        const Lanes dy_here = gradient_of_y<T>(epilogue, at, load(dy + at, lanes), x_here, constants);
+        const Lanes centred = centred_at<T>(weights, at, lanes, x_here, constants[0], constants[1]);
         if constexpr (W::given) {
           const Lanes weight = weights.at(at, lanes);
           const Lanes dx = scale * ((dy_here - weight * along_ones) - weight * centred * along_x);
@@ -563,6 +596,51 @@ void input_gradient(const Group& group, const T* dy, const T* x, const W& weight
           return scale * ((dy_here - along_ones) - centred * along_x);
         }
       });
+}
+
+// Scalar: out = gamma * rstd * dy, and 0 where x is missing
+template <class T, class Group, class W, class E>
+void fixed_gradient(const Group& group, const T* dy, const T* x, const W& weights, const double* gamma, Centre centre,
+                    T* out, const E& epilogue) {
+  const auto scale_of = [=](Index c, auto lanes) XHAT_INLINE {
+    return Terms<1>{load_or(1, gamma, c, lanes) * load(centre.rstd + c, lanes)};
+  };
+  const auto there = [=](Index at, auto lanes, const Lanes& dx) XHAT_INLINE {
+    if constexpr (W::given)
+      return where_there(weights.at(at, lanes), load(x + at, lanes), dx);
+    else
+      return dx;
+  };
+  if constexpr (E::given)
+    group.map(
+        reads(dy, x),
+        [=](Index c, auto lanes) XHAT_INLINE {
+          return joined(constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes), scale_of(c, lanes));
+        },
+        out,
+        [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+          const Lanes x_here = load(x + at, lanes);
+          const Lanes dy_here = gradient_of_y<T>(epilogue, at, load(dy + at, lanes), x_here, constants);
+          return there(at, lanes, constants[5] * dy_here);
+        });
+  else
+    group.map(reads(dy), scale_of, out, [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+      return there(at, lanes, constants[0] * load(dy + at, lanes));
+    });
+}
+
+// Scalar: out = dy behind what follows the norm
+template <class T>
+void gate_channels(const T* dy, const T* x, const double* gamma, Centre centre, T* out, ChannelsShape sizes,
+                   const Fused<T>& epilogue) {
+  by_group(Shape(sizes), nullptr, [=](const auto& group, const auto&) {
+    group.map(
+        reads(dy, x),
+        [=](Index c, auto lanes) XHAT_INLINE { return constants_of_y<T>(centre, gamma, epilogue.beta, c, lanes); }, out,
+        [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
+          return gradient_of_y<T>(epilogue, at, load(dy + at, lanes), load(x + at, lanes), constants);
+        });
+  });
 }
 
 template <class T>
@@ -577,31 +655,33 @@ void channels_statistics(const T* x, Weights weights, double eps, Statistics sta
   });
 }
 
-template <class T>
+template <class T, class... E>
 void channels_forward(const T* x, Weights weights, const double* gamma, const double* beta, double eps, T* out,
-                      Statistics statistics, ChannelsShape sizes) {
+                      Statistics statistics, ChannelsShape sizes, const E&... epilogue) {
   const Shape shape(sizes);
+  const auto after = the(epilogue...);
   if (shape.count() == 0) return channels_statistics(x, weights, eps, statistics, sizes);
   by_group(shape, weights.entries, [=](const auto& group, const auto& each) {
     channel_statistics(group, x, each, weights.total, eps, statistics);
-    normalize(group, x, each, gamma, beta, {statistics.mean, statistics.mean_low, statistics.rstd}, out);
+    normalize(group, x, each, gamma, beta, {statistics.mean, statistics.mean_low, statistics.rstd}, out, after);
   });
 }
 
-template <class T>
+template <class T, class... E>
 void channels_apply(const T* x, Weights weights, const double* gamma, const double* beta, Centre centre, T* out,
-                    ChannelsShape sizes) {
+                    ChannelsShape sizes, const E&... epilogue) {
   const Shape shape(sizes);
+  const auto after = the(epilogue...);
   if (shape.count() == 0) return;
   by_group(shape, weights.entries,
-           [=](const auto& group, const auto& each) { normalize(group, x, each, gamma, beta, centre, out); });
+           [=](const auto& group, const auto& each) { normalize(group, x, each, gamma, beta, centre, out, after); });
 }
 
 template <class T>
 void channels_sums(const T* dy, const T* x, Weights weights, Centre centre, double* dgamma, double* dbeta,
                    ChannelsShape sizes) {
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
-    parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
+    parameter_gradients(group, dy, x, each, nullptr, centre, dgamma, dbeta, Alone{});
   });
 }
 
@@ -609,35 +689,27 @@ template <class T>
 void channels_gradient(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre,
                        const double* dgamma, const double* dbeta, T* out, ChannelsShape sizes) {
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
-    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out);
+    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out, Alone{});
   });
 }
 
-template <class T>
+template <class T, class... E>
 void channels_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
-                       double* dgamma, double* dbeta, ChannelsShape sizes) {
+                       double* dgamma, double* dbeta, ChannelsShape sizes, const E&... epilogue) {
+  const auto after = the(epilogue...);
   by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
-    parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
-    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out);
+    parameter_gradients(group, dy, x, each, gamma, centre, dgamma, dbeta, after);
+    input_gradient(group, dy, x, each, weights.total, gamma, centre, dgamma, dbeta, out, after);
   });
 }
 
-template <class T>
+template <class T, class... E>
 void channels_apply_backward(const T* dy, const T* x, Weights weights, const double* gamma, Centre centre, T* out,
-                             double* dgamma, double* dbeta, ChannelsShape sizes) {
-  by_group(Shape(sizes), weights.entries, [=]<class W>(const auto& group, const W& each) {
-    parameter_gradients(group, dy, x, each, centre, dgamma, dbeta);
-    // Scalar: out = gamma * rstd * dy, and 0 where x is missing
-    group.map(reads(dy), [=](Index c, auto lanes) XHAT_INLINE {
-                return Terms<1>{load_or(1, gamma, c, lanes) * load(centre.rstd + c, lanes)};
-              }, out,
-              [=](Index at, auto lanes, const auto& constants) XHAT_INLINE {
-                const Lanes dx = constants[0] * load(dy + at, lanes);
-                if constexpr (W::given)
-                  return where_there(each.at(at, lanes), load(x + at, lanes), dx);
-                else
-                  return dx;
-              });
+                             double* dgamma, double* dbeta, ChannelsShape sizes, const E&... epilogue) {
+  const auto after = the(epilogue...);
+  by_group(Shape(sizes), weights.entries, [=](const auto& group, const auto& each) {
+    parameter_gradients(group, dy, x, each, gamma, centre, dgamma, dbeta, after);
+    fixed_gradient(group, dy, x, each, gamma, centre, out, after);
   });
 }
 

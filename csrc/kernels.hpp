@@ -105,6 +105,21 @@ struct Update {
   double eps;
 };
 
+// What follows a norm: ReLU, then dropout.
+struct Epilogue {
+  bool rectified, drops;
+  Dropping dropping;
+};
+
+// What rows get before they are normalized, x + added; in `added`, rows are `stride` apart (0: one row for all). Without
+// a total nothing is added.
+template <class T>
+struct Addition {
+  const T* added;
+  Index stride;
+  T* total;
+};
+
 // One parameter, its gradient and what the rule keeps of it (null where it keeps less). `decay` is the share that
 // weight decay takes off; `start` the number of entries of all parameters before it.
 template <class T>
@@ -142,6 +157,28 @@ struct NormKernels {
                                   double* dgamma, double* dbeta, ChannelsShape shape);
 };
 
+// The norms with what stands beside them. Of float and double; for the rest as in NormKernels.
+template <class T>
+struct FusedKernels {
+  // the total may be x or `added`
+  void (*rows_forward)(const T* x, Addition<T> addition, const double* gamma, const double* beta, double eps,
+                       bool centred, Epilogue epilogue, T* out, Statistics statistics, RowsShape shape);
+  // `also` is added to dx; dbias, (columns), gets the sum of dx over the rows; both may be null
+  void (*rows_backward)(const T* dy, const T* x, const T* also, const double* gamma, const double* beta, Centre centre,
+                        bool centred, Epilogue epilogue, T* out, double* dgamma, double* dbeta, double* dbias,
+                        RowsShape shape);
+  void (*channels_forward)(const T* x, Weights weights, const double* gamma, const double* beta, double eps,
+                           Epilogue epilogue, T* out, Statistics statistics, ChannelsShape shape);
+  void (*channels_apply)(const T* x, Weights weights, const double* gamma, const double* beta, Centre centre,
+                         Epilogue epilogue, T* out, ChannelsShape shape);
+  void (*channels_backward)(const T* dy, const T* x, Weights weights, const double* gamma, const double* beta,
+                            Centre centre, Epilogue epilogue, T* out, double* dgamma, double* dbeta,
+                            ChannelsShape shape);
+  void (*channels_apply_backward)(const T* dy, const T* x, Weights weights, const double* gamma, const double* beta,
+                                  Centre centre, Epilogue epilogue, T* out, double* dgamma, double* dbeta,
+                                  ChannelsShape shape);
+};
+
 // Of float and double.
 template <class T>
 struct Kernels : NormKernels<T> {
@@ -159,6 +196,7 @@ struct Kernels : NormKernels<T> {
   void (*copy)(const T* x, T* out, Index count);
   // the parameters may not overlap; each without entries or not
   void (*update)(const Parameter<T>* parameters, Index count, const Update& update);
+  const FusedKernels<T>* fused;
 };
 
 struct Variant {
@@ -171,12 +209,18 @@ struct Variant {
 
 namespace baseline {
 extern const Variant variant;
+extern const FusedKernels<float> fused_float32;
+extern const FusedKernels<double> fused_float64;
 }
 namespace avx2 {
 extern const Variant variant;
+extern const FusedKernels<float> fused_float32;
+extern const FusedKernels<double> fused_float64;
 }
 namespace avx512 {
 extern const Variant variant;
+extern const FusedKernels<float> fused_float32;
+extern const FusedKernels<double> fused_float64;
 }
 
 }  // namespace xhat

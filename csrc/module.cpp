@@ -14,6 +14,7 @@ NB_MODULE(_native, m) {
   m.def("use", xhat::use);
   m.def("set_num_threads", xhat::set_num_threads);
   m.def("get_num_threads", xhat::get_num_threads);
+  xhat::bind_fused(m);
   xhat::bind_losses(m);
   xhat::bind_memory(m);
   xhat::bind_norms(m);

@@ -20,13 +20,14 @@ constexpr NormKernels<T> kNormKernels{
     channels_sums<T>, channels_gradient<T>, channels_backward<T>,   channels_apply_backward<T>};
 
 template <class T>
-constexpr Kernels<T> kKernels{kNormKernels<T>,      im2col<T>, col2im<T>, max_pool_forward<T>,
-                              max_pool_backward<T>, softmax<T>, softmax_cross_entropy<T>, dropout<T>,
-                              copy<T>,              update<T>};
+constexpr Kernels<T> kernels_with(const FusedKernels<T>& fused) {
+  return {kNormKernels<T>, im2col<T>,  col2im<T>, max_pool_forward<T>, max_pool_backward<T>, softmax<T>,
+          softmax_cross_entropy<T>, dropout<T>, copy<T>, update<T>, &fused};
+}
 
 }  // namespace
 
-const Variant variant{XHAT_TEXT(XHAT_VARIANT), kKernels<float>, kKernels<double>, kNormKernels<Half>,
-                      kNormKernels<BFloat16>};
+const Variant variant{XHAT_TEXT(XHAT_VARIANT), kernels_with(fused_float32), kernels_with(fused_float64),
+                      kNormKernels<Half>, kNormKernels<BFloat16>};
 
 }  // namespace xhat::XHAT_VARIANT

@@ -131,6 +131,91 @@ def channels_apply_backward(
 def softmax(scores: _Numbers, out: _Numbers) -> None: ...
 def softmax_cross_entropy(scores: _Numbers, labels: NDArray[np.int64], out: _Numbers, losses: _Entries) -> None: ...
 def dropout(x: _Numbers, key: int, rate: float, out: _Numbers) -> None: ...
+def fused_rows_forward(
+    x: _Numbers,
+    added: _Numbers | None,
+    total: _Numbers | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
+    eps: float,
+    centred: bool,
+    epilogue: tuple[float, int] | None,
+    out: _Numbers,
+    mean: _Entries,
+    mean_low: _Entries,
+    var: _Entries,
+    rstd: _Entries,
+) -> None: ...
+def fused_rows_backward(
+    dy: _Numbers,
+    x: _Numbers,
+    also: _Numbers | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
+    mean: _Entries,
+    mean_low: _Entries,
+    rstd: _Entries,
+    centred: bool,
+    epilogue: tuple[float, int] | None,
+    out: _Numbers,
+    dgamma: _Entries,
+    dbeta: _Entries,
+    dbias: _Entries | None,
+) -> None: ...
+def fused_channels_forward(
+    x: _Numbers,
+    weights: _Entries | None,
+    total: float,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
+    eps: float,
+    epilogue: tuple[float, int] | None,
+    out: _Numbers,
+    mean: _Entries,
+    mean_low: _Entries,
+    var: _Entries,
+    rstd: _Entries,
+) -> None: ...
+def fused_channels_apply(
+    x: _Numbers,
+    weights: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
+    mean: _Entries,
+    mean_low: _Entries | None,
+    rstd: _Entries,
+    epilogue: tuple[float, int] | None,
+    out: _Numbers,
+) -> None: ...
+def fused_channels_backward(
+    dy: _Numbers,
+    x: _Numbers,
+    weights: _Entries | None,
+    total: float,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
+    mean: _Entries,
+    mean_low: _Entries | None,
+    rstd: _Entries,
+    epilogue: tuple[float, int] | None,
+    out: _Numbers,
+    dgamma: _Entries,
+    dbeta: _Entries,
+) -> None: ...
+def fused_channels_apply_backward(
+    dy: _Numbers,
+    x: _Numbers,
+    weights: _Entries | None,
+    gamma: _Numbers | None,
+    beta: _Numbers | None,
+    mean: _Entries,
+    mean_low: _Entries | None,
+    rstd: _Entries,
+    epilogue: tuple[float, int] | None,
+    out: _Numbers,
+    dgamma: _Entries,
+    dbeta: _Entries,
+) -> None: ...
 def copy(x: _Numbers, out: _Numbers) -> None: ...
 def im2col(x: _Numbers, out: _Numbers, stride: _Pair, padding: _Pair) -> None: ...
 def col2im(columns: _Numbers, out: _Numbers, stride: _Pair, padding: _Pair) -> None: ...

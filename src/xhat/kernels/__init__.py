@@ -197,7 +197,7 @@ def rows_forward(
         If shapes do not fit, an array is not contiguous, aligned or writable, memory is shared, or eps is not
         finite and >= 0.
     """
-    statistics = _empty_statistics(x.shape[0])
+    statistics = empty_statistics(x.shape[0])
     native.rows_forward(x, gamma, beta, eps, centred, out, *statistics)
     return statistics
 
@@ -268,8 +268,8 @@ def channels_statistics(x: Numbers, weights: Entries | None, eps: float) -> Stat
     TypeError, ValueError
         As `rows_forward`.
     """
-    statistics = _empty_statistics(x.shape[1])
-    native.channels_statistics(x, weights, _total(weights), eps, *statistics)
+    statistics = empty_statistics(x.shape[1])
+    native.channels_statistics(x, weights, sum_of(weights), eps, *statistics)
     return statistics
 
 
@@ -302,8 +302,8 @@ def channels_forward(
     TypeError, ValueError
         As `rows_forward`.
     """
-    statistics = _empty_statistics(x.shape[1])
-    native.channels_forward(x, weights, _total(weights), gamma, beta, eps, out, *statistics)
+    statistics = empty_statistics(x.shape[1])
+    native.channels_forward(x, weights, sum_of(weights), gamma, beta, eps, out, *statistics)
     return statistics
 
 
@@ -432,7 +432,7 @@ def channels_backward(
     """
     dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
     mean, mean_low, _, rstd = statistics
-    native.channels_backward(dy, x, weights, _total(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
+    native.channels_backward(dy, x, weights, sum_of(weights), gamma, mean, mean_low, rstd, out, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -476,11 +476,13 @@ def channels_apply_backward(
     return dgamma, dbeta
 
 
-def _empty_statistics(n: int) -> Statistics:
+def empty_statistics(n: int) -> Statistics:
+    """Return room for the statistics of n rows or channels."""
     return Statistics(np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
 
-def _total(weights: Entries | None) -> float:
+def sum_of(weights: Entries | None) -> float:
+    """Return the sum of the weights, which the native functions read where weights are given."""
     return 0.0 if weights is None else float(weights.sum())
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xhat import kernels
-from xhat.kernels import Statistics, random
+from xhat.kernels import Statistics, empty_statistics, sum_of
 
 __all__ = [
     "Epilogue",
@@ -115,10 +115,10 @@ def rows_forward(
         If shapes do not fit, an array is not contiguous, aligned or writable, memory is shared, eps is not finite and
         >= 0, or the rate is not from 0 to 1.
     """
-    if added is not None and total is not None:
-        x = np.add(x, added, out=total)
-    statistics = kernels.rows_forward(x, gamma, beta, eps, out, centred=centred)
-    _finish(out, epilogue)
+    statistics = empty_statistics(x.shape[0])
+    kernels.native.fused_rows_forward(
+        x, added, total, gamma, beta, eps, centred, epilogue, out, *statistics
+    )
     return statistics
 
 
@@ -169,14 +169,13 @@ def rows_backward(
     TypeError, ValueError
         As `rows_forward`.
     """
-    if epilogue is not None:
-        y = np.empty_like(x)
-        kernels.rows_forward(x, gamma, beta, 1e-5, y, centred=centred)  # eps is replaced by the native form
-        dy = _back(dy, y, epilogue)
-    dgamma, dbeta = kernels.rows_backward(dy, x, gamma, statistics, out, shape=shape, centred=centred)
-    if also is not None:
-        out += also
-    return dgamma, dbeta, out.sum(axis=0, dtype=np.float64) if bias else None
+    dgamma, dbeta = np.empty(shape), np.empty(shape)
+    dbias = np.empty(x.shape[1]) if bias else None
+    mean, mean_low, _, rstd = statistics
+    kernels.native.fused_rows_backward(
+        dy, x, also, gamma, beta, mean, mean_low, rstd, centred, epilogue, out, dgamma, dbeta, dbias
+    )
+    return dgamma, dbeta, dbias
 
 
 def channels_forward(
@@ -212,8 +211,10 @@ def channels_forward(
     TypeError, ValueError
         As `rows_forward`.
     """
-    statistics = kernels.channels_forward(x, weights, gamma, beta, eps, out)
-    _finish(out, epilogue)
+    statistics = empty_statistics(x.shape[1])
+    kernels.native.fused_channels_forward(
+        x, weights, sum_of(weights), gamma, beta, eps, epilogue, out, *statistics
+    )
     return statistics
 
 
@@ -243,8 +244,9 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    kernels.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, out)
-    _finish(out, epilogue)
+    kernels.native.fused_channels_apply(
+        x, weights, gamma, beta, mean, mean_low, rstd, epilogue, out
+    )
 
 
 def channels_backward(
@@ -281,12 +283,24 @@ def channels_backward(
     TypeError, ValueError
         As `rows_forward`.
     """
-    if epilogue is not None:
-        y = np.empty_like(x)
-        mean, mean_low, _, rstd = statistics
-        kernels.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, y)
-        dy = _back(dy, y, epilogue)
-    return kernels.channels_backward(dy, x, weights, gamma, statistics, out)
+    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    mean, mean_low, _, rstd = statistics
+    kernels.native.fused_channels_backward(
+        dy,
+        x,
+        weights,
+        sum_of(weights),
+        gamma,
+        beta,
+        mean,
+        mean_low,
+        rstd,
+        epilogue,
+        out,
+        dgamma,
+        dbeta,
+    )
+    return dgamma, dbeta
 
 
 def channels_apply_backward(
@@ -323,21 +337,8 @@ def channels_apply_backward(
     TypeError, ValueError
         As `rows_forward`.
     """
-    if epilogue is not None:
-        y = np.empty_like(x)
-        kernels.channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, y)
-        dy = _back(dy, y, epilogue)
-    return kernels.channels_apply_backward(dy, x, weights, gamma, mean, mean_low, rstd, out)
-
-
-def _finish(y: Numbers, epilogue: Epilogue | None) -> None:
-    if epilogue is None:
-        return
-    y[y <= 0] = 0
-    random.dropout(y.copy(), epilogue.key, epilogue.rate, y)
-
-
-def _back(dy: Numbers, y: Numbers, epilogue: Epilogue) -> Numbers:
-    result = np.empty_like(dy)
-    random.dropout(np.ascontiguousarray(np.where(y <= 0, dy.dtype.type(0), dy)), epilogue.key, epilogue.rate, result)
-    return result
+    dgamma, dbeta = np.empty(x.shape[1]), np.empty(x.shape[1])
+    kernels.native.fused_channels_apply_backward(
+        dy, x, weights, gamma, beta, mean, mean_low, rstd, epilogue, out, dgamma, dbeta
+    )
+    return dgamma, dbeta
