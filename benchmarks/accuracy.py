@@ -113,7 +113,7 @@ def grid_cases(short) -> Iterator[grid.Case]:
     for dtype in grid.DTYPES:
         yield from (case for case in grid.cases(dtype) if not short or case.name in SHORT)
     if not short:
-        for which in grid.EXTREMES:
+        for which in grid.SCALES_BEYOND:
             yield from grid.extreme_cases(which)
 
 

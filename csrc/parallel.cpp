@@ -1,7 +1,9 @@
 #include "parallel.hpp"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,7 +21,7 @@ constexpr Index kPiecesPerThread = 8;    // so that a thread that is held up lea
 // To sleep and be woken costs more than a small job. So threads stay awake for a moment: a helper across the gap between
 // the loops of one kernel and between calls in a row, the caller until the last pieces are done. Not for longer: another
 // library's threads may be waiting for the CPU.
-constexpr std::chrono::microseconds kAwakeForWork{5};
+constexpr std::chrono::microseconds kAwakeForWork{50};
 constexpr std::chrono::microseconds kAwakeForEnd{20};
 
 std::atomic<int> num_threads{1};
@@ -43,6 +45,25 @@ void stay_awake(std::chrono::microseconds longest, const Ready& ready) {
       pause_briefly();
     }
   while (std::chrono::steady_clock::now() < end);
+}
+
+// A helper that is woken on the caller's processor waits there, beside idle ones, until the caller is done. Once it runs,
+// it leaves that one to the caller.
+int current_processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+void leave_processor([[maybe_unused]] int processor) {
+#if defined(__linux__)
+  cpu_set_t others;    // of those that the process may use
+  if (processor < 0 || processor >= CPU_SETSIZE || sched_getaffinity(getpid(), sizeof others, &others) != 0) return;
+  CPU_CLR(processor, &others);
+  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
+#endif
 }
 
 class Job {
@@ -82,6 +103,7 @@ class Pool {
       const std::lock_guard<std::mutex> lock(mutex_);
       start(helpers);
       job_ = &job;
+      processor_.store(current_processor(), std::memory_order_relaxed);
       seats_ = helpers;
     }
     if (helpers == 1)
@@ -121,7 +143,14 @@ class Pool {
     for (;;) {
       stay_awake(kAwakeForWork, [this] { return seats_.load(std::memory_order_relaxed) > 0; });
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return seats_ > 0; });
+      while (seats_ == 0) {
+        wake_.wait(lock);
+        const int processor = processor_.load(std::memory_order_relaxed);
+        if (current_processor() != processor) continue;
+        lock.unlock();
+        leave_processor(processor);
+        lock.lock();
+      }
       Job& job = *job_;
       --seats_;
       ++busy_;
@@ -136,6 +165,7 @@ class Pool {
   std::mutex mutex_;                  // guards what follows; who is awake looks at the atomic ones without it
   std::condition_variable wake_, finished_;
   Job* job_ = nullptr;
+  std::atomic<int> processor_{-1};    // where the caller was when the job began
   std::atomic<int> seats_{0};    // how many more threads may join the job; 0 without one
   std::atomic<int> busy_{0};     // how many are at work on it
   int threads_ = 0;

@@ -184,11 +184,11 @@ _SCALES = {
     FLOAT16: [1e-7, 1e-5, 1e-3, 1e3, 1e4],
     BFLOAT16: [1e-40, 1e-38, 1e-20, 1e10, 1e19, 1e37],
 }
-_EXTREME_SCALES = {
+SCALES_BEYOND = {
     "small": [10.0**k for k in (-300, -250, -200, -160)],
     "large": [10.0**k for k in (155, 160, 200, 250, 300, 306)],
 }
-EXTREMES = (*_EXTREME_SCALES, "to the limit")
+EXTREMES = (*SCALES_BEYOND, "to the limit")
 _LARGEST = {FLOAT32: 3.4e38, FLOAT64: 1e150, FLOAT16: 65504.0, BFLOAT16: 3.3e38}
 _OUTLIERS = {FLOAT32: [1e2, 1e4, 1e8], FLOAT64: [1e2, 1e4, 1e8, 1e15], FLOAT16: [1e2, 1e4], BFLOAT16: [1e2, 1e4, 1e8]}
 
@@ -243,7 +243,7 @@ def extreme_cases(which: str) -> Iterator[Case]:
         yield Case("alternating extremes", 1.7e308 * signs, 0.0, extreme=True)
         yield Case("uniform up to the largest", 1.7e308 * rng.uniform(-1, 1, (LINES, LENGTH)), 1e-5, extreme=True)
         return
-    for scale in _EXTREME_SCALES[which]:
+    for scale in SCALES_BEYOND[which]:
         x = scale * np.clip(_standard(rng), -4, 4)
         yield Case(f"scale {scale:.0e}", x, 0.0, min(scale * 1e4, 1.0), extreme=True)
         yield Case(f"mean and scale {scale:.0e}", 2 * scale + x, 0.0, min(scale * 1e4, 1.0), extreme=True)

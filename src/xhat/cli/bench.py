@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from xhat import kernels
 from xhat.cli import machine
 from xhat.cli.console import Refusal, complain, errors, refusing, say, show
+from xhat.kernels.threads import MOST_THREADS
 from xhat.training.checkpoints import write_whole
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ def _bytes(word: str) -> int:
 
 def _threads(word: str) -> int:
     count = int(word) if word.isascii() and word.isdigit() and len(word) < 10 else 0
-    if not 1 <= count <= kernels.threads.MOST_THREADS:
-        raise Refusal(f"xhat bench: expected --threads from 1 to {kernels.threads.MOST_THREADS}, got {word!r}. Give 1,2.", 2)
+    if not 1 <= count <= MOST_THREADS:
+        raise Refusal(f"xhat bench: expected --threads from 1 to {MOST_THREADS}, got {word!r}. Give 1,2.", 2)
     return count
 
 

@@ -116,9 +116,7 @@ def rows_forward(
         >= 0, or the rate is not from 0 to 1.
     """
     statistics = empty_statistics(x.shape[0])
-    kernels.native.fused_rows_forward(
-        x, added, total, gamma, beta, eps, centred, epilogue, out, *statistics
-    )
+    kernels.native.fused_rows_forward(x, added, total, gamma, beta, eps, centred, epilogue, out, *statistics)
     return statistics
 
 
@@ -212,9 +210,7 @@ def channels_forward(
         As `rows_forward`.
     """
     statistics = empty_statistics(x.shape[1])
-    kernels.native.fused_channels_forward(
-        x, weights, sum_of(weights), gamma, beta, eps, epilogue, out, *statistics
-    )
+    kernels.native.fused_channels_forward(x, weights, sum_of(weights), gamma, beta, eps, epilogue, out, *statistics)
     return statistics
 
 
@@ -244,9 +240,7 @@ def channels_apply(
     TypeError, ValueError
         As `rows_forward`.
     """
-    kernels.native.fused_channels_apply(
-        x, weights, gamma, beta, mean, mean_low, rstd, epilogue, out
-    )
+    kernels.native.fused_channels_apply(x, weights, gamma, beta, mean, mean_low, rstd, epilogue, out)
 
 
 def channels_backward(
