@@ -40,6 +40,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/threads.py $(ARGS)
 	$(BIN)/python benchmarks/updates.py $(ARGS)
 	$(BIN)/python benchmarks/softmax.py $(ARGS)
+	$(BIN)/python benchmarks/fused.py $(ARGS)
 	$(BIN)/python benchmarks/accuracy.py $(ARGS)
 	$(BIN)/python benchmarks/convolution.py $(ARGS)
 	$(BIN)/python benchmarks/check_faults.py $(ARGS)
@@ -51,7 +52,8 @@ accuracy: $(VENV)/.test
 	$(BIN)/python benchmarks/accuracy.py --page
 
 # The loops on an emulated ARM processor give the bits that they give here. Needs g++-aarch64-linux-gnu and qemu-user.
-LOOPS := tests/kernels/variant_check.cpp csrc/variant.cpp csrc/parallel.cpp csrc/workspace.cpp
+LOOPS := tests/kernels/variant_check.cpp csrc/variant.cpp csrc/variant_fused.cpp \
+  csrc/parallel.cpp csrc/workspace.cpp
 FLAGS := -std=c++20 -O2 -Wall -Wextra -ffp-contract=off -DXHAT_VARIANT=baseline -pthread -Icsrc
 arm:
 	mkdir -p build/arm

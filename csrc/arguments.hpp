@@ -11,6 +11,7 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "array.hpp"
 #include "kernels.hpp"
@@ -77,11 +78,12 @@ class Arguments {
     return array.data<unsigned char>();
   }
 
-  // A class for each row, each from 0 to classes - 1.
-  const long long* labels(nb::handle object, Index rows, Index classes) {
+  // A class for each row, each from 0 to classes - 1; a copy, since another thread may write to the caller's meanwhile.
+  std::vector<long long> labels(nb::handle object, Index rows, Index classes) {
     const Array& array = add("labels", object, Access::read, Element::label);
     array.expect_size(rows);
-    const long long* const labels = array.data<long long>();
+    const long long* const given = array.data<long long>();
+    const std::vector<long long> labels(given, given + rows);
     for (Index i = 0; i < rows; ++i)
       if (labels[i] < 0 || labels[i] >= classes)
         throw nb::value_error((std::string(who_) + ": expected labels from 0 to " + std::to_string(classes - 1) +
@@ -193,8 +195,8 @@ class Arguments {
     return {true, rate > 0, dropping(key, rate)};
   }
 
-  // Calls function(kernels, zero) of the variant in use for the type of x, float32 or float64; zero is of that type. The
-  // interpreter lock is released meanwhile.
+  // Calls function(kernels, zero) of the variant in use for the type of x, float32 or float64; zero is of that type.
+  // The interpreter lock is released meanwhile.
   template <class Function>
   void run(const Array& x, const Function& function) {
     x.expect_float32_or_float64();

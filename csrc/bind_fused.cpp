@@ -76,9 +76,10 @@ void rows_backward(nb::handle dy_, nb::handle x_, nb::handle also_, nb::handle g
 void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::handle gamma_, nb::handle beta_, double eps,
                       nb::handle epilogue_, nb::handle out_, nb::handle mean_, nb::handle mean_low_, nb::handle var_,
                       nb::handle rstd_) {
-  Channels arguments("fused.channels_forward", x_, weights_, total);
+  const char* const who = "fused.channels_forward";
+  const Epilogue epilogue = Arguments(who).epilogue(epilogue_);    // may run Python code: before any pointer is taken
+  Channels arguments(who, x_, weights_, total);
   arguments.expect_eps(eps);
-  const Epilogue epilogue = arguments.epilogue(epilogue_);
   const double* const gamma = arguments.parameter("gamma", gamma_);
   const double* const beta = arguments.parameter("beta", beta_);
   const Array& out = arguments.like(arguments.x, "out", out_, Access::write);
@@ -92,8 +93,9 @@ void channels_forward(nb::handle x_, nb::handle weights_, double total, nb::hand
 
 void channels_apply(nb::handle x_, nb::handle weights_, nb::handle gamma_, nb::handle beta_, nb::handle mean_,
                     nb::handle mean_low_, nb::handle rstd_, nb::handle epilogue_, nb::handle out_) {
-  Channels arguments("fused.channels_apply", x_, weights_);
-  const Epilogue epilogue = arguments.epilogue(epilogue_);
+  const char* const who = "fused.channels_apply";
+  const Epilogue epilogue = Arguments(who).epilogue(epilogue_);
+  Channels arguments(who, x_, weights_);
   const double* const gamma = arguments.parameter("gamma", gamma_);
   const double* const beta = arguments.parameter("beta", beta_);
   const Centre centre = arguments.centre(mean_, mean_low_, rstd_);
@@ -109,8 +111,8 @@ template <class Kernel>
 void backward(const char* who, Kernel kernel, nb::handle dy_, nb::handle x_, nb::handle weights_, double total,
               nb::handle gamma_, nb::handle beta_, nb::handle mean_, nb::handle mean_low_, nb::handle rstd_,
               nb::handle epilogue_, nb::handle out_, nb::handle dgamma_, nb::handle dbeta_) {
+  const Epilogue epilogue = Arguments(who).epilogue(epilogue_);
   Channels arguments(who, x_, weights_, total);
-  const Epilogue epilogue = arguments.epilogue(epilogue_);
   const Array& dy = arguments.like(arguments.x, "dy", dy_);
   const double* const gamma = arguments.parameter("gamma", gamma_);
   const double* const beta = arguments.parameter("beta", beta_);

@@ -23,12 +23,12 @@ void softmax_cross_entropy(nb::handle scores_, nb::handle labels_, nb::handle ou
   const Array& scores = arguments.array("scores", scores_);
   scores.expect_dimensions(2, kScores);
   const Index rows = scores.size(0), classes = scores.size(1);
-  const long long* const labels = arguments.labels(labels_, rows, classes);
+  const std::vector<long long> labels = arguments.labels(labels_, rows, classes);
   const Array& out = arguments.like(scores, "out", out_, Access::write);
   double* const losses = arguments.entries("losses", losses_, rows, Access::write);
   arguments.run(scores, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
-    kernels.softmax_cross_entropy(scores.data<T>(), labels, out.data<T>(), losses, rows, classes);
+    kernels.softmax_cross_entropy(scores.data<T>(), labels.data(), out.data<T>(), losses, rows, classes);
   });
 }
 

@@ -57,13 +57,20 @@ class Lists {
     const nb::tuple gradients = sequence("gradients", gradients_, count);
     const nb::tuple memory = sequence("memory", memory_, count);
     const nb::tuple decay = sequence("decay", decay_, count);
+    // What may run Python code comes first: it could change an array whose pointer is taken already.
+    std::vector<double> shares(count);
+    std::vector<nb::tuple> slots_of(count);
     for (std::size_t i = 0; i < count; ++i) {
       const std::string place = '[' + std::to_string(i) + ']';
-      double share;
-      if (!nb::try_cast(decay[i], share))
+      if (!nb::try_cast(decay[i], shares[i]))
         throw nb::type_error((std::string(kWho) + ": expected decay" + place + " as a number, got " +
                               nb::inst_name(decay[i]).c_str() + ". Give 0 for none.").c_str());
-      const nb::tuple slots = sequence("memory" + place, memory[i], rule.slots);
+      slots_of[i] = sequence("memory" + place, memory[i], rule.slots);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string place = '[' + std::to_string(i) + ']';
+      const double share = shares[i];
+      const nb::tuple& slots = slots_of[i];
       const Array& values = add("parameters" + place, parameters[i], Access::write);
       values.expect_float32_or_float64();
       const Array& gradient = add("gradients" + place, gradients[i], Access::read, &values);

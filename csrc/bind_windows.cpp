@@ -1,5 +1,6 @@
 // Windows that move over images, as Python calls them.
 #include <algorithm>
+#include <vector>
 
 #include "arguments.hpp"
 #include "bindings.hpp"
@@ -90,7 +91,10 @@ void max_pool_backward(nb::handle dy_, nb::handle argmax_, nb::handle out_, Pair
   arguments.expect_small(windows);
   arguments.expect_met(planes, windows);
   dy.expect_shape({planes.channels, windows.rows.count, windows.columns.count});
-  const unsigned char* const argmax = arguments.argmax(dy, argmax_, Access::read);
+  const unsigned char* const given = arguments.argmax(dy, argmax_, Access::read);
+  // A copy of its own is judged and used: another thread may write to the caller's meanwhile.
+  const std::vector<unsigned char> indices(given, given + dy.size(0) * dy.size(1) * dy.size(2));
+  const unsigned char* const argmax = indices.data();
   if (!all_inside(argmax, planes, windows))
     throw nb::value_error(
         "max_pool_backward: expected argmax inside its window and the image, got one outside. "

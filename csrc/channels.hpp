@@ -126,7 +126,8 @@ class Wide {
   void map(const Reads<T, N>& reads, const ConstantsOf& constants_of, T* out, const Formula& formula) const {
     const auto constants = splat_all(constants_of);
     const bool streamed = is_streamed<T>(shape_.size()) && shape_.inner >= kStreamedRun;
-    write_runs(Runs<T>(shape_.outer, shape_.channels * shape_.inner, shape_.inner, next()), reads.at(start_), out + start_, streamed,
+    const Runs<T> runs(shape_.outer, shape_.channels * shape_.inner, shape_.inner, next());
+    write_runs(runs, reads.at(start_), out + start_, streamed,
                [=, start = start_](Index at, auto lanes) XHAT_INLINE {
                  return formula(start + at, lanes, constants.term);
                });
@@ -138,7 +139,7 @@ class Wide {
 
   template <class T>
   Runs<T> runs(int arrays) const {
-    const bool both_fit = shape_.count() * arrays * static_cast<Index>(sizeof(T)) <= kNextFits;
+    const bool both_fit = shape_.count() * arrays * static_cast<Index>(sizeof(T)) <= kBeyondCache;
     return {shape_.outer, shape_.channels * shape_.inner, shape_.inner, both_fit ? next() : 0};
   }
 
@@ -195,7 +196,7 @@ class Narrow {
   template <class T, int N, class ConstantsOf, class Term>
   void sum(const Reads<T, N>& reads, const ConstantsOf& constants_of, const Term& term, double* first_sum,
            double* second_sum) const {
-    if (N > 1 && is_fetched<T>(shape_.size()))
+    if (N > 1 && is_beyond_cache<T>(shape_.size()))
       sum_rows(Rows<1>{}, reads, constants_of, term, first_sum, second_sum);
     else
       sum_rows(Rows<kRowsAtOnce>{}, reads, constants_of, term, first_sum, second_sum);

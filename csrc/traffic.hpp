@@ -11,9 +11,8 @@ namespace xhat::XHAT_VARIANT {
 namespace {
 
 constexpr Index kAhead = 16384;              // bytes between what is used and what is asked for
-constexpr Index kFetchFrom = 1 << 19;        // bytes; less stays in the second-level cache and need not be asked for
+constexpr Index kBeyondCache = 1 << 19;      // bytes; an array from here on does not stay in the second-level cache
 constexpr Index kStreamFrom = 8 << 20;       // bytes; results from here on are written past the cache
-constexpr Index kNextFits = 1 << 19;         // bytes of a channel beside which the next one finds room in the cache
 
 inline Index smaller(Index a, Index b) { return a < b ? a : b; }
 inline Index larger(Index a, Index b) { return a > b ? a : b; }
@@ -56,8 +55,8 @@ constexpr bool is_streamed(Index size) {
 }
 
 template <class T>
-constexpr bool is_fetched(Index size) {
-  return size >= kFetchFrom / static_cast<Index>(sizeof(T));
+constexpr bool is_beyond_cache(Index size) {
+  return size >= kBeyondCache / static_cast<Index>(sizeof(T));
 }
 
 // How many elements lie between `to` and the next address that eight elements may be streamed to.

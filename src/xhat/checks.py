@@ -1,4 +1,4 @@
-"""How arguments are judged, before anything is allocated or written.
+"""How arguments are judged, before anything is written.
 
 Every message has one form, `who: expected …, got …. What to do.` A wrong type is a TypeError, a wrong
 shape or value a ValueError. What passes comes back in the one form that the layers compute with:
@@ -97,14 +97,6 @@ def as_statistic(who: str, name: str, values: object, shape: tuple[int, ...], ad
     if values.shape != shape:
         raise ValueError(f"{who}: expected {name} of shape {shape}, got {values.shape}. {advice}")
     return np.require(values, np.float64, ["C", "A"])
-
-
-def as_mask(who: str, name: str, values: object, advice: str) -> Array:
-    """Return a saved mask: an array of bool."""
-    if not _is_array(values) or isinstance(values, np.ma.MaskedArray) or values.dtype != np.bool_:
-        got = values.dtype if _is_array(values) else type(values).__name__
-        raise TypeError(f"{who}: expected {name} as a bool array, got {got}. {advice}")
-    return values
 
 
 def as_indices(
@@ -250,7 +242,7 @@ def as_epilogue(who: str, epilogue: object, x: Array) -> fused.Epilogue | None:
             f"{who}: expected epilogue as kernels.fused.Epilogue, got {type(epilogue).__name__}. "
             "Give Epilogue() for ReLU, or Epilogue(rate, key) for dropout after it."
         )
-    if not fused.serves(x.dtype):
+    if not kernels.serves_wide(x.dtype):
         raise TypeError(
             f"{who}: expected float32 or float64 and compiled loops for an epilogue, got {x.dtype} and the variant "
             f"{kernels.variant()!r}. Call relu.forward and dropout.forward on y instead."

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, Self, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from xhat import kernels
 from xhat.checks import Array, as_choice, as_count, as_generator, as_parameter_dtype, as_real, as_values
 from xhat.core import Layer, Loss
-from xhat.kernels import fused
+from xhat.kernels import small
 from xhat.kernels.fused import Epilogue
 from xhat.layers import LAYERS, LOSSES, batch_norm, dropout
 from xhat.layers.affine import Affine
@@ -51,9 +52,6 @@ _PRODUCTS: dict[type[Layer], _Outputs] = {Affine: _Outputs(1, (1, -1)), Conv2d: 
 
 _EVALUATION_BATCH = 1024
 
-_SMALL = 1 << 18
-"""Bytes up to which a norm is one native call (`kernels.small`) and its layers are quicker one by one."""
-
 
 class Evaluation(NamedTuple):
     """How good a network is on some data: its loss, and its score (accuracy, or R² for numbers)."""
@@ -71,7 +69,7 @@ class _Step(NamedTuple):
     def forward(self, x: Array, training: bool) -> tuple[Array, list[Any]]:
         """Return the output of the last layer, and a cache for each; None for a ReLU that was done with its norm."""
         norm, *others = self.layers
-        if others and x.nbytes > _SMALL and norm.fuses(training) and fused.serves(x.dtype):
+        if others and x.nbytes > small.MOST_BYTES and norm.fuses(training) and kernels.serves_wide(x.dtype):
             dropped = [dropout.draw(x.shape, x.dtype, **layer.arguments(training)) for layer in others[1:]]
             epilogue = Epilogue(dropped[0].rate, dropped[0].key) if dropped else Epilogue()
             together: Callable[..., tuple[Array, Any]] = norm.forward

@@ -2,7 +2,6 @@
 
 import pytest
 from benchmarks import accuracy
-from tests.kernels import grid
 
 LINES = accuracy.read()
 
@@ -19,9 +18,6 @@ def test_the_run_was_a_whole_one() -> None:
     assert cases >= {(case.x.dtype.name, case.name) for case in accuracy.grid_cases(short=False)}
 
 
-def test_xhat_misses_only_what_the_page_says() -> None:
-    extreme = {case.name for which in grid.EXTREMES for case in grid.extreme_cases(which)}
-    for line in LINES:
-        if line["library"] == "xhat" and any(accuracy.missed(line, name) for name in accuracy.QUANTITIES):
-            assert line["type"] == "float64"
-            assert line["case"] in extreme
+def test_xhat_misses_nothing() -> None:
+    of_xhat = [line for line in LINES if line["library"] == "xhat"]
+    assert [line for line in of_xhat if any(accuracy.missed(line, name) for name in accuracy.QUANTITIES)] == []

@@ -249,3 +249,10 @@ def test_nothing_is_kept():
     del y, cache
     after = [sys.getrefcount(value) for value in watched]
     assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True))
+
+
+def test_most_bytes_are_served_and_nothing_above():
+    columns = small.MOST_BYTES // 4
+    for size, served in ((columns, True), (columns + 1, False)):
+        x = np.zeros((1, size), np.float32)
+        assert (small.rows_forward(x, None, None, 1e-5, -1, centred=True) is not None) == served

@@ -13,7 +13,7 @@ Before the norm, rows may get something added, a residual or a bias: `total = x 
 normalized. Backward adds a gradient that arrives at the total itself, and sums up the gradient of a bias.
 
 `y` and `dx` are rounded once; the bits depend neither on the number of threads nor on the variant. Where
-`serves(dtype)` says no, there is no such kernel.
+`kernels.serves_wide(dtype)` says no, there is no such kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from xhat import kernels
 from xhat.kernels import Statistics, empty_statistics, sum_of
@@ -34,7 +34,6 @@ __all__ = [
     "channels_forward",
     "rows_backward",
     "rows_forward",
-    "serves",
 ]
 
 Numbers: TypeAlias = NDArray[np.floating[Any]]
@@ -54,22 +53,6 @@ class Epilogue(NamedTuple):
 
     rate: float = 0.0
     key: int = 0
-
-
-def serves(dtype: DTypeLike) -> bool:
-    """Tell whether there are kernels for arrays of this type.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype or what compares to one
-        The type of x.
-
-    Returns
-    -------
-    bool
-        True for float32 and float64 in native byte order, unless the variant in use is `reference`.
-    """
-    return kernels.serves_wide(dtype)
 
 
 def rows_forward(

@@ -18,6 +18,9 @@ from typing import Any, TypeAlias
 
 from xhat import kernels
 
+MOST_BYTES = 1 << 18
+"""The size of the largest x that is served; csrc/bind_small.cpp has the same."""
+
 Normalized: TypeAlias = tuple[Any, tuple[Any, ...]]
 Gradients: TypeAlias = tuple[Any, Any, Any]
 

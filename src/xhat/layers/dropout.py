@@ -32,7 +32,7 @@ from xhat.checks import (
     check_cache,
 )
 from xhat.core import Case, Layer, Op
-from xhat.kernels import random
+from xhat.kernels import memory, random
 from xhat.kernels.elementwise import masked
 
 _CACHE = "Pass on the cache that forward returned."
@@ -164,7 +164,7 @@ def as_dropped(dy: ArrayLike, cache: Cache) -> tuple[Array, int, float]:
 def _scale(values: Array, key: int, rate: float) -> Array:
     """Return values / (1 - rate) where kept, else 0: a dropped Inf or NaN leaves no trace."""
     if kernels.serves_wide(values.dtype):
-        out = np.empty_like(values)
+        out = memory.empty(values.shape, values.dtype)
         random.dropout(values, key, rate, out)
         return out
     keep = random.kept(values.shape, key, rate)

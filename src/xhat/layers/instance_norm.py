@@ -163,9 +163,9 @@ def forward(
     -----
     Statistics are float64 whatever the type of `x`, and the variance is the biased one. There are no running
     statistics: prediction does the same. A NaN or Inf stays in its channel of its sample. A sample's result does not
-    depend on the rest of the batch; an empty batch gives an empty y. float64 data beyond about 1e154, whose variance
-    overflows, is an error (found while computing: `out` has been written); below about 1e-154 the variance
-    underflows to 0, which shows where eps is 0.
+    depend on the rest of the batch; an empty batch gives an empty y. Where the squares of float64 data leave the range,
+    beyond about 1e154 or below 1e-154, `var` is Inf or 0, and y and dx are right all the same. Without compiled loops,
+    and beyond 4e307, such data are an error (found while computing: `out` has been written), or count as not varying.
 
     References
     ----------

@@ -41,18 +41,18 @@ from xhat.checks import (
     shape_of,
 )
 from xhat.core import Case, Layer, Op
-from xhat.kernels import fused, memory, small, strided
+from xhat.kernels import memory, small, strided
 from xhat.kernels.fused import Epilogue
 
 
 class Cache(NamedTuple):
-    """What backward needs. `x` is shared, not copied: leave it alone until then.
+    """What backward needs. `x` is what was normalized, the caller's array or its sum with the residual: leave it.
 
     The mean is `mean + mean_low`: what rounding the mean to float64 left behind is kept beside it, so that no
     offset of x costs digits.
     """
 
-    x: Array  # any shape
+    x: Array  # any shape; x, or x + residual
     gamma: Array | None  # the normalized axes of x
     beta: Array | None  # the normalized axes of x
     mean: Array  # x with the normalized axes of size 1; float64, unit of x
@@ -140,8 +140,7 @@ def forward(
         or that of the normalized axes: a bias.
     epilogue : kernels.fused.Epilogue, optional
         What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
-        loops,
-        the normalized axes last; give `backward` the same.
+        loops, the normalized axes last; give `backward` the same.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -157,13 +156,15 @@ def forward(
     TypeError
         If an argument has the wrong type; integers in `x` must be converted first.
     ValueError
-        If a shape does not fit, an axis does not exist, `eps` is negative or not finite, or the variance overflows.
+        If a shape does not fit, an axis does not exist, `eps` is negative or not finite, or x is out of
+        range (see Notes).
 
     Notes
     -----
-    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample. float64 data beyond about 1e154,
-    whose variance overflows, is an error (found while computing: `out` has been written); below about 1e-154 the
-    variance underflows to 0, which shows where eps is 0.
+    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample. Where the squares of float64 data
+    leave the range, beyond about 1e154 or below 1e-154, `var` is Inf or 0, and y and dx are right all the same. Without
+    compiled loops, and beyond 4e307, such data are an error (found while computing: `out` has been written), or count
+    as not varying.
 
     References
     ----------
@@ -337,7 +338,7 @@ def as_residual(who: str, residual: ArrayLike, x: Array, axes: tuple[int, ...]) 
 
 def adds(x: Array, axes: tuple[int, ...]) -> bool:
     """Tell whether a loop adds on its way over the rows."""
-    return fused.serves(x.dtype) and features_last(x, axes).flags.c_contiguous
+    return kernels.serves_wide(x.dtype) and features_last(x, axes).flags.c_contiguous
 
 
 def added(x: Array, other: Array, out: Array) -> Array:

@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike
 from xhat import kernels
 from xhat.checks import Array, as_targets, as_values
 from xhat.core import Loss, LossCase
+from xhat.kernels import memory
 from xhat.kernels import softmax as softmax_rows
 
 
@@ -100,7 +101,7 @@ def softmax(scores: ArrayLike) -> Array:
         return values.copy()
     if kernels.serves_wide(values.dtype):
         rows = _rows(values)
-        shares = np.empty_like(rows)
+        shares = memory.empty(rows.shape, rows.dtype)
         softmax_rows.softmax(rows, shares)
         return shares.reshape(values.shape)
     with np.errstate(all="ignore"):
@@ -153,7 +154,7 @@ def softmax_cross_entropy(scores: ArrayLike, labels: ArrayLike) -> tuple[float, 
 
     if kernels.serves_wide(values.dtype):
         scored = _rows(values)
-        dscores = np.empty_like(scored)
+        dscores = memory.empty(scored.shape, scored.dtype)
         losses = softmax_rows.cross_entropy(scored, np.ravel(classes).astype(np.int64), dscores)
         with np.errstate(all="ignore"):
             return float(losses.mean()), dscores.reshape(values.shape)

@@ -46,9 +46,9 @@ from xhat.layers.layer_norm import added, adds, as_residual, features_last, para
 
 
 class Cache(NamedTuple):
-    """What backward needs. `x` is shared, not copied: leave it alone until then."""
+    """What backward needs. `x` is what was normalized, the caller's array or its sum with the residual: leave it."""
 
-    x: Array  # any shape
+    x: Array  # any shape; x, or x + residual
     gamma: Array | None  # the normalized axes of x
     mean_square: Array  # x with the normalized axes of size 1; float64, unit of x²
     rstd: Array  # likewise; unit of 1/x
@@ -123,8 +123,7 @@ def forward(
         or that of the normalized axes: a bias.
     epilogue : kernels.fused.Epilogue, optional
         What follows in the same pass: ReLU, and dropout if its rate is above 0. For float32 and float64 with compiled
-        loops,
-        the normalized axes last; give `backward` the same.
+        loops, the normalized axes last; give `backward` the same.
     out : array, optional
         Where to write y: shape and type of `x`, C-contiguous, apart from the inputs.
 
@@ -144,9 +143,10 @@ def forward(
 
     Notes
     -----
-    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample. float64 data beyond about 1e154,
-    whose squares overflow, is an error (found while computing: `out` has been written); below about 1e-154 the
-    squares underflow to 0, which shows where eps is 0.
+    Statistics are float64 whatever the type of `x`. A NaN or Inf stays in its sample. Where the squares of float64 data
+    leave the range, beyond about 1e154 or below 1e-154, `mean_square` is Inf or 0, and y and dx are right all the same.
+    Without compiled loops, and beyond 4e307, such data are an error (found while computing: `out` has been written), or
+    count as not varying.
 
     References
     ----------

@@ -128,7 +128,7 @@ def test_running_statistics_never_take_in_what_is_not_finite():
         stats.update(batch_norm.forward(bad)[1])
     assert str(caught.value) == (
         "RunningStatistics.update: expected finite batch statistics, got NaN or Inf in channel 1. Look for NaN in the "
-        'data or a learning rate that is too high; nonfinite="skip" leaves such batches out.'
+        'data, values beyond 1e154 or a learning rate that is too high; nonfinite="skip" leaves such batches out.'
     )
     assert np.array_equal(stats.mean, kept[0])
     assert np.array_equal(stats.var, kept[1])

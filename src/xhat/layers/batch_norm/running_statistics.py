@@ -145,8 +145,8 @@ class RunningStatistics:
             worst = int(np.flatnonzero(~finite)[0])
             raise ValueError(
                 f"{who}: expected finite batch statistics, got NaN or Inf in channel {worst}. "
-                'Look for NaN in the data or a learning rate that is too high; nonfinite="skip" leaves '
-                "such batches out."
+                "Look for NaN in the data, values beyond 1e154 or a learning rate that is too high; "
+                'nonfinite="skip" leaves such batches out.'
             )
         return None
 
