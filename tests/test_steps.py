@@ -8,6 +8,7 @@ from tests.contract.contract import MESSAGE
 
 import xhat
 from xhat import kernels, networks
+from xhat.kernels import small
 from xhat.kernels.fused import Epilogue
 
 compiled = pytest.mark.skipif(len(kernels.VARIANTS) == 1, reason="needs the native module")
@@ -34,7 +35,7 @@ ONE_BY_ONE = {"virtual batches", "renormalized", "group, channels last", "instan
 
 @pytest.fixture(autouse=True)
 def small_arrays_count(monkeypatch):
-    monkeypatch.setattr(networks, "_SMALL", -1)
+    monkeypatch.setattr(small, "MOST_BYTES", -1)
 
 
 def network(name, rate, dtype):

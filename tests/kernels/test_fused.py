@@ -381,14 +381,6 @@ def test_any_shape(data):
     assert_same(together(way, case, epilogue), one_after_the_other(way, case, epilogue), rate)
 
 
-def test_serves_what_is_computed_in():
-    assert fused.serves(np.float32)
-    assert fused.serves(np.float64)
-    assert not fused.serves(np.float16)
-    with kernels.use("reference"):
-        assert not fused.serves(np.float32)
-
-
 ARRAYS = {  # what is written last
     "fused_rows_forward": "x added total gamma beta eps centred epilogue out mean mean_low var rstd",
     "fused_rows_backward": "dy x also gamma beta mean mean_low rstd centred epilogue out dgamma dbeta dbias",
