@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 comma := ,
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test test-all proofs lint types sanitize without-compiler arm bench accuracy readme clean
+.PHONY: demo test test-all proofs lint types sanitize sanitize-memory sanitize-threads without-compiler arm bench accuracy readme clean
 
 demo: $(VENV)/.installed
 	@rm -rf runs/demo
@@ -81,20 +81,28 @@ TSAN := LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=die_after_
 FORKS := --deselect tests/kernels/test_threads.py::test_fork_while_others_compute \
   --deselect tests/kernels/test_memory.py::test_fork_while_others_allocate
 
-# $(call watch,name,sanitizers,environment,options of pytest)
+# $(call watch,name,sanitizers,environment,options of pytest,tests)
 define watch
 	$(WATCHED)/bin/python -m pip install -q --no-deps --force-reinstall -C build-dir=build/watched-$(1) \
 	  -C cmake.define.XHAT_SANITIZE=$(2) .
 	setarch -R env $(3) $(WATCHED)/bin/python -c \
 	  "from xhat import kernels; assert kernels.native.__file__.startswith('$(CURDIR)/$(WATCHED)/'), kernels.reason"
-	setarch -R env $(3) $(WATCHED)/bin/python -m pytest -q -s $(4) --ignore tests/kernels/test_grid.py tests/kernels
+	setarch -R env $(3) $(WATCHED)/bin/python -m pytest -q -s $(4) --ignore tests/kernels/test_grid.py $(5)
 endef
 
-sanitize:
+sanitize: sanitize-memory sanitize-threads
+
+sanitize-memory: $(WATCHED)/.made
+	$(call watch,memory,address$(comma)undefined,$(ASAN),$(FORKS),tests/kernels)
+
+# What threads share is the pool: these tests drive it.
+sanitize-threads: $(WATCHED)/.made
+	$(call watch,threads,thread,$(TSAN),$(FORKS),tests/kernels/test_threads.py tests/kernels/test_reproducibility.py)
+
+$(WATCHED)/.made:
 	$(PYTHON) -m venv $(WATCHED)
 	$(WATCHED)/bin/python -m pip install -q numpy safetensors pytest hypothesis mpmath ml_dtypes
-	$(call watch,memory,address$(comma)undefined,$(ASAN),$(FORKS))
-	$(call watch,threads,thread,$(TSAN),$(FORKS))
+	@touch $@
 
 # The numbers and the picture in README.md. Fashion-MNIST and torch take part where they are installed.
 readme: demo $(VENV)/.test

@@ -207,7 +207,7 @@ def main():
             environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
             subprocess.run(command, env=os.environ | environment, check=True)
         return
-    if not fused.serves(np.float32):
+    if not kernels.serves_wide(np.float32):
         sys.exit(f"The kernels are not in use. {kernels.reason}")
     print(f"\n{options.threads[0]} thread(s); medians, and in brackets how many times the fused time")
     measure(options.threads[0], options.short)
