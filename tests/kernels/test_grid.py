@@ -463,3 +463,17 @@ def test_long_double_is_truth_enough(name, norm):
     nothing = np.zeros(1)
     errors = grid.errors(call, grid.Result(y, dx, call.gamma, call.beta, nothing, nothing, nothing, nothing), true)
     assert max(errors.y, errors.dx) < 1e-18
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.name)
+def test_the_reference_refuses_a_variance_out_of_range(norm):
+    """It knows no other unit: zeros instead of numbers would be silent."""
+    call = call_of(Case("large", 1e160 * np.random.default_rng(41).standard_normal((3, 8)), 0.0), norm)
+    with kernels.use("reference"), pytest.raises(ValueError, match="Scale x by a power of two first"):
+        grid.run(call)
+
+
+def test_weights_refuse_a_variance_out_of_range():
+    x = 1e160 * np.random.default_rng(42).standard_normal((8, 3))
+    with pytest.raises(ValueError, match="Scale x by a power of two first"):
+        xhat.batch_norm.forward(x, weights=np.arange(1.0, 9.0))
